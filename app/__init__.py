@@ -1,0 +1,1 @@
+"""The purifying inference service: decodes, purifies and classifies uploaded images."""

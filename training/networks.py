@@ -1,0 +1,149 @@
+"""The networks: convolutional autoencoders that purify, and a small classifier.
+
+All take images in [0, 1] and are fully convolutional up to the classifier's head.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    """Convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class ConvAutoencoder(nn.Module):
+    """Convolutional autoencoder that maps an image to a purified image.
+
+    Each stage halves height and width with a strided convolution; the decoder doubles them again
+    with transposed convolutions and adds the encoder's features of the same size (a skip), which
+    keeps fine detail of clean images.
+
+    Args:
+        channels: image channels C.
+        widths: feature maps after each of the S halving stages, outermost first.
+        depths: extra convolutions in each stage, outermost first.
+        residual: add the decoder's output to the image instead of replacing it.
+
+    Shape:
+        images: (N, C, H, W), float32 in [0, 1]; 2**S divides H and W.
+        returns: as images.
+
+    Source:
+        Koo, Chae, Lee 2023 name a convolutional autoencoder; its layers are our choice.
+    """
+
+    def __init__(
+        self, channels: int, widths: Sequence[int], depths: Sequence[int], residual: bool = False
+    ) -> None:
+        """Build the network; see the class."""
+        super().__init__()
+        if not widths or len(widths) != len(depths):
+            raise ValueError(f"widths and depths must pair up, got {widths} and {depths}")
+        self.residual = residual
+        self.encoder = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        inputs = channels
+        for width, depth in zip(widths, depths, strict=True):
+            stage = [_conv(inputs, width, stride=2)]
+            stage += [_conv(width, width) for _ in range(depth)]
+            self.encoder.append(nn.Sequential(*stage))
+            inputs = width
+        for width, narrower in zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True):
+            self.decoder.append(
+                nn.Sequential(
+                    nn.ConvTranspose2d(width, narrower, 4, 2, 1, bias=False),
+                    nn.BatchNorm2d(narrower),
+                )
+            )
+        self.head = nn.ConvTranspose2d(widths[0], channels, 4, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Purify a batch of images."""
+        features = images  # (N, C, H, W)
+        skips: list[Tensor] = []
+        for encode in self.encoder:
+            features = encode(features)  # (N, width, H / 2**s, W / 2**s)
+            skips.append(features)
+        skips.pop()
+        for decode in self.decoder:
+            features = torch.relu(decode(features) + skips.pop())
+        restored: Tensor = self.head(features)  # (N, C, H, W)
+        if self.residual:
+            return (images + restored).clamp(0, 1)
+        return torch.sigmoid(restored)
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier that normalises its input itself.
+
+    Args:
+        channels: image channels C.
+        widths: feature maps after each halving stage, outermost first.
+        classes: number of labels K.
+        dropout: fraction of the pooled features that training drops.
+
+    Shape:
+        images: (N, C, H, W), float32 in [0, 1].
+        returns: logits (N, K).
+    """
+
+    def __init__(
+        self, channels: int, widths: Sequence[int], classes: int, dropout: float = 0.0
+    ) -> None:
+        """Build the network; see the class."""
+        super().__init__()
+        first, *rest = widths
+        self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
+        layers = [_conv(channels, first, stride=2, kernel=5)]
+        inputs = first
+        for width in rest:
+            layers += [_conv(inputs, width, stride=2), _conv(width, width)]
+            inputs = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of a batch of images."""
+        normalised = (images - self.mean) / self.std
+        pooled = self.features(normalised).mean(dim=(2, 3))  # (N, widths[-1])
+        logits: Tensor = self.head(pooled)  # (N, K)
+        return logits
+
+
+def parameters(network: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of all convolutions and linear layers for one image of (C, H, W)."""
+    total = 0
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        weight = layer.get_parameter("weight")
+        if isinstance(layer, nn.ConvTranspose2d):
+            total += inputs[0][0, 0].numel() * weight.numel()
+        elif isinstance(layer, nn.Conv2d):
+            total += output[0, 0].numel() * weight.numel()
+        else:
+            total += weight.numel()
+
+    layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, layers)]
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        network(torch.zeros(1, *image_shape))
+    network.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return total
