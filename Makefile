@@ -1,0 +1,84 @@
+# `make serve` runs the service, `make test` runs the tests; both set up what they need.
+# Everything lives in $(VENV). A second run installs nothing.
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+# Installed apart from the locks: its builds differ by device and index, so the choice is yours, e.g.
+# make test TORCH='torch==2.13.0 --index-url <the index of the CPU builds>'
+TORCH ?= torch==2.13.0
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKED := --no-deps --require-hashes --no-input
+# The GPU build of onnxruntime runs on the CPU too, but exists for 64-bit Intel and AMD Linux alone.
+SERVE_LOCK := requirements/$(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),serve,serve-cpu).txt
+
+.PHONY: help serve test check audit format lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make serve   set up and start the service on port $(PORT) with the bundles of models/'
+	@echo 'make test    set up everything, run the tests with coverage'
+	@echo 'make check   ruff, mypy, import-linter, known vulnerabilities'
+	@echo 'make format  rewrite the code in the house style'
+	@echo 'make lock    write requirements/*.txt again (LOCK=--upgrade: newer versions)'
+	@echo 'make clean   delete $(VENV) and every cache'
+
+# --- set-up ---------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo '$(PYTHON) is older than Python 3.11; name another: make PYTHON=python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: $(SERVE_LOCK) | $(BIN)/python
+	$(PIP) install $(LOCKED) -r $(SERVE_LOCK)
+	@touch $@
+
+# The locked packages go first: among them are those that torch needs.
+$(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.serve
+	$(PIP) install $(LOCKED) -r requirements/dev.txt
+	$(PIP) install $(TORCH)
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# --- what there is to run -------------------------------------------------------------------
+
+# Started as a module, so that nothing but the locked packages is installed: torch is not.
+serve: $(VENV)/.serve
+	@echo "Try, once it is ready:"
+	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/classify'"
+	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/classify?purify=true'"
+	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/purify' -o purified.png"
+	@LIMBECK_PORT=$(PORT) exec $(BIN)/python -m app
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(PYTEST)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory audit
+
+# Fails on a known vulnerability, not on a missing network: then there is no report.
+AUDIT := $(VENV)/audit.txt
+audit: $(VENV)/.dev
+	@rm -f $(AUDIT)
+	@$(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes --timeout 10 -o $(AUDIT) \
+		-r $(SERVE_LOCK) -r requirements/dev.txt 2>$(AUDIT).log || \
+		if [ -s $(AUDIT) ]; then cat $(AUDIT); exit 1; \
+		else echo 'pip-audit: skipped, the advisories cannot be reached'; fi
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.dev
+	requirements/lock $(BIN) $(LOCK)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache .coverage .coverage.* htmlcov
+	find app training tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
