@@ -1,0 +1,92 @@
+"""The README's tables and commands say what the code does."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+import app.errors
+from app.errors import ServiceError
+from app.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def section(title: str) -> str:
+    """What stands under a heading, up to the next one."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", text, re.M | re.S)
+    assert found, title
+    return found[1]
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the section's table, without its head."""
+    lines = [line for line in section(title).splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def commands() -> list[list[str]]:
+    """The fenced shell blocks' lines, comments left out."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    lines = [[re.sub(r"\s+#.*", "", line) for line in block.splitlines()] for block in blocks]
+    return [[line for line in block if line] for block in lines]
+
+
+def error_classes(root: type[ServiceError] = ServiceError) -> list[type[ServiceError]]:
+    return [root, *(c for child in root.__subclasses__() for c in error_classes(child))]
+
+
+def test_the_error_table_is_the_error_tree() -> None:
+    assert app.errors.ServiceError is ServiceError
+    documented = {(int(status), code) for status, code, _ in rows("Errors")}
+    assert documented == {(error.status, error.code) for error in error_classes()}
+
+
+def test_the_settings_table_is_what_the_service_reads() -> None:
+    documented = {name: default for name, default, _ in rows("Settings")}
+    assert documented.keys() == {PREFIX + name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        assert default is not PydanticUndefined
+        shown = documented[PREFIX + name.upper()].replace(",", "")
+        if default is None or default == ():
+            assert shown == "unset"
+        elif isinstance(default, int | float):
+            assert float(shown) == default, name
+        else:
+            assert shown == str(default), name
+
+
+def test_the_entry_commands_exist() -> None:
+    assert commands()[0] == ["make serve", "make test", "docker compose up"]
+    for command in ("serve", "test"):
+        result = subprocess.run(
+            ["make", "--dry-run", command], cwd=ROOT, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+
+
+def test_make_serve_prints_the_curl_lines_of_the_readme() -> None:
+    result = subprocess.run(
+        ["make", "--dry-run", "serve"], cwd=ROOT, capture_output=True, text=True
+    )
+    printed = re.findall(r"(curl .*)\"", result.stdout)
+    assert printed == commands()[1]
+    assert len(printed) == 3
+
+
+@pytest.mark.parametrize("target", ["serve", "test"])
+def test_ci_runs_the_readme_commands(target: str) -> None:
+    script = (ROOT / ".ci/run").read_text()
+    assert f"'make {target}')" in script
+    assert f"make {target}" in commands()[0]
+
+
+def test_every_local_link_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", (ROOT / "README.md").read_text())
+    assert links
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert missing == []
