@@ -19,6 +19,9 @@ MAX_PNG_CHUNKS = 65_536
 # A progressive JPEG visits every coefficient once a scan; encoders write about ten scans.
 MAX_JPEG_SCANS = 64
 
+# Segments before the picture: tables, EXIF, a colour profile in pieces of 64 KiB.
+MAX_JPEG_SEGMENTS = 1024
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"}
 
@@ -128,6 +131,33 @@ def webp_size(content: bytes) -> tuple[int, int]:
         width, height = struct.unpack_from("<HH", content, 26)
         return width & 0x3FFF, height & 0x3FFF
     raise CorruptImage("The WebP holds no picture.")
+
+
+def jpeg_size(content: bytes) -> tuple[int, int]:
+    """(width, height) that a JPEG's frame header announces, every segment up to the scan visited.
+
+    Raises:
+        CorruptImage: there is no frame header before the first scan, or too much else.
+    """
+    position, size = 2, None
+    for _ in range(MAX_JPEG_SEGMENTS):
+        start = content.find(b"\xff", position, position + 4096)  # writers pad between segments
+        if start < 0 or start + 9 > len(content):
+            break
+        marker = content[start + 1]
+        length = int.from_bytes(content[start + 2 : start + 4], "big")
+        if marker == 0xDA and size:
+            return size
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # stand without a length
+            position = start + (1 if marker == 0xFF else 2)
+            continue
+        if length < 2 or marker in (0xD9, 0xDA):
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", content, start + 5)
+            size = width, height
+        position = start + 2 + length
+    raise CorruptImage("The JPEG has no usable header.")
 
 
 def read_png(content: bytes) -> PngFile:

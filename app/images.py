@@ -33,7 +33,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from app.bundle import InputSpec
 from app.errors import CorruptImage, ServiceError, TooManyPixels
-from app.formats import MAX_JPEG_SCANS, png_size, read_png, sniff, webp_size
+from app.formats import MAX_JPEG_SCANS, jpeg_size, png_size, read_png, sniff, webp_size
 from app.pnm import read_header, read_samples
 
 DEFAULT_MAX_PIXELS = 25_000_000
@@ -54,6 +54,8 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_SIZES = {"PNG": png_size, "JPEG": jpeg_size, "WebP": webp_size}
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -104,15 +106,18 @@ def decode_image(
 
 
 def header_size(content: bytes) -> tuple[int, int] | None:
-    """(width, height) where the header tells it without decoding: PNG only, else None.
+    """(width, height) as the header announces them; None where only decoding will tell.
 
     It lets the service judge whether decoding is worth a thread.
     """
-    return (
-        png_size(content)
-        if content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 33
-        else None
-    )
+    try:
+        kind = sniff(content)
+        if kind == "PNM":
+            header = read_header(content)
+            return header.width, header.height
+        return _SIZES[kind](content) if kind in _SIZES else None
+    except ServiceError:
+        return None  # decoding will say what is wrong
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -153,8 +158,9 @@ def _open(content: bytes, kind: str, spec: InputSpec, max_pixels: int) -> tuple[
         return bmp, 1
     if content.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise CorruptImage(f"The JPEG has more than {MAX_JPEG_SCANS} scans.")
+    _check_size(*jpeg_size(content), max_pixels)
     jpeg = JpegImageFile(BytesIO(content))
-    _check_size(*jpeg.size, max_pixels)
+    _check_size(*jpeg.size, max_pixels)  # a second frame header may contradict the first
     return jpeg, 1
 
 

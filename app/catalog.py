@@ -1,0 +1,172 @@
+"""The bundles that are served: found, verified, loaded, warmed up, and looked up by name."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.bundle import (
+    CARD_FILE,
+    MANIFEST_FILE,
+    BundleError,
+    Manifest,
+    digest,
+    read_manifest,
+    read_verified,
+)
+from app.engine import Engine, load_engine, warm_up
+from app.errors import UnknownModel
+from app.sessions import Device
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """One version of a bundle, ready to run.
+
+    Attributes:
+        sha256: of its manifest, which holds the digests of everything else.
+        card: the robustness card, None if the bundle has none.
+    """
+
+    manifest: Manifest
+    sha256: str
+    card: dict[str, Any] | None
+    engine: Engine
+
+    @property
+    def key(self) -> str:
+        """`name@version`."""
+        return f"{self.manifest.name}@{self.manifest.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How bundles are loaded.
+
+    Attributes:
+        threads: of one inference on the CPU.
+        max_batch_size: the largest batch to warm up.
+    """
+
+    device: Device
+    threads: int
+    max_batch_size: int
+
+
+class Catalog:
+    """Loaded models by name and version; the highest version stands for the name.
+
+    Args:
+        models: at least one.
+        default: the bundle used when none is named; None: the first by name.
+    """
+
+    def __init__(self, models: Sequence[Model], default: str | None = None) -> None:
+        self._bundles: dict[str, dict[int, Model]] = {}
+        for model in sorted(models, key=lambda m: (m.manifest.name, m.manifest.version)):
+            self._bundles.setdefault(model.manifest.name, {})[model.manifest.version] = model
+        self.default = default or next(iter(self._bundles))
+
+    @property
+    def bundles(self) -> Mapping[str, Mapping[int, Model]]:
+        """Name -> version -> model, both ascending."""
+        return self._bundles
+
+    @property
+    def models(self) -> list[Model]:
+        """All of them."""
+        return [model for versions in self._bundles.values() for model in versions.values()]
+
+    def find(self, selector: str | None) -> Model:
+        """The model that `name`, `name@version` or nothing at all selects.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        name, at, version = (selector or self.default).partition("@")
+        versions = self._bundles.get(name)
+        if versions is None:
+            raise UnknownModel(f"There is no model {name[:80]!r}; see /models.")
+        if not at:
+            return versions[max(versions)]
+        numeric = version.isascii() and version.isdigit() and len(version) < 10
+        found = versions.get(int(version)) if numeric else None
+        if found is None:
+            raise UnknownModel(f"There is no version {version[:20]!r} of {name}; see /models.")
+        return found
+
+
+def load_model(folder: Path, options: LoadOptions) -> Model:
+    """The bundle in `folder`, verified, loaded and warmed up.
+
+    Raises:
+        BundleError: it is not whole; the message names the file and the reason.
+        DeviceError: the device cannot be used.
+    """
+    started = time.perf_counter()
+    manifest = read_manifest(folder)
+    if (manifest.name, str(manifest.version)) != (folder.parent.name, folder.name):
+        raise BundleError(
+            f"{folder / MANIFEST_FILE}: is of {manifest.name} version {manifest.version}, "
+            "which is not the folder's name"
+        )
+    card = None
+    if CARD_FILE in manifest.files:
+        try:
+            card = json.loads(read_verified(folder, manifest, CARD_FILE))
+        except BundleError:
+            raise
+        except ValueError as error:
+            raise BundleError(f"{folder / CARD_FILE}: is not JSON: {error}") from error
+    engine = load_engine(folder, manifest, options.device, options.threads)
+    warm_up(engine, folder, manifest, options.max_batch_size)
+    model = Model(manifest, digest((folder / MANIFEST_FILE).read_bytes()).sha256, card, engine)
+    logger.info(
+        "loaded %s on %s in %.2f s", model.key, engine.provider, time.perf_counter() - started
+    )
+    return model
+
+
+def load_catalog(models_dir: Path, default: str | None, options: LoadOptions) -> Catalog:
+    """Every bundle below `models_dir`, as `<name>/<version>/`.
+
+    Raises:
+        BundleError: the folder holds none, one is not whole, or the default is not there.
+        DeviceError: the device cannot be used.
+    """
+    if not models_dir.is_dir():
+        raise BundleError(f"{models_dir}: is no folder (LIMBECK_MODELS_DIR)")
+    folders = find_bundles(models_dir)
+    if not folders:
+        raise BundleError(f"{models_dir}: holds no bundle <name>/<version>/{MANIFEST_FILE}")
+    catalog = Catalog([load_model(folder, options) for folder in folders], default)
+    if catalog.default not in catalog.bundles:
+        names = ", ".join(catalog.bundles)
+        raise BundleError(
+            f"{models_dir}: holds no bundle {catalog.default!r} (LIMBECK_DEFAULT_MODEL), "
+            f"only {names}"
+        )
+    return catalog
+
+
+def find_bundles(models_dir: Path) -> list[Path]:
+    """The folders `<name>/<version>/`, by name and version.
+
+    Names that begin with a dot belong to an export that is still being written.
+    """
+    return sorted(
+        (
+            folder
+            for folder in models_dir.glob("*/*")
+            if folder.is_dir()
+            and folder.name.isascii()
+            and folder.name.isdigit()
+            and not folder.parent.name.startswith(".")
+        ),
+        key=lambda folder: (folder.parent.name, int(folder.name)),
+    )

@@ -1,0 +1,208 @@
+"""A bundle's two graphs, loaded from verified bytes, checked, warmed up and run."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from app.bundle import (
+    CLASSIFIER_FILE,
+    PURIFIER_FILE,
+    BundleError,
+    Manifest,
+    read_verified,
+)
+from app.errors import InferenceFailed
+from app.sessions import Device, Floats, Session, open_session
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One image and what is wanted of it.
+
+    Attributes:
+        pixels: (C, H, W), uint8.
+        purified_image: the purified image itself.
+        plain_logits: the classifier on the image as it is.
+        purified_logits: the classifier on the purified image.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    purified_image: bool = False
+    plain_logits: bool = False
+    purified_logits: bool = False
+
+    @property
+    def purify(self) -> bool:
+        """Whether the purifier is needed at all."""
+        return self.purified_image or self.purified_logits
+
+
+@dataclass(slots=True, eq=False)
+class Outcome:
+    """What was wanted of one image, and the seconds its batch took.
+
+    Attributes:
+        purified_image: (C, H, W), float32 in [0, 1].
+        plain_logits: (K,), float32.
+        purified_logits: (K,), float32.
+        purify_s: of the whole batch; None if the purifier was not needed.
+        classify_s: of the whole batch; None if the classifier was not needed.
+    """
+
+    purified_image: Floats | None = None
+    plain_logits: Floats | None = None
+    purified_logits: Floats | None = None
+    purify_s: float | None = None
+    classify_s: float | None = None
+
+
+class Engine:
+    """The purifier and the classifier of one bundle.
+
+    Attributes:
+        provider: what both run on, as onnxruntime names it.
+    """
+
+    def __init__(self, purifier: Session, classifier: Session) -> None:
+        self._purifier = purifier
+        self._classifier = classifier
+        self.provider = purifier.provider
+
+    def run(self, tasks: Sequence[Task]) -> list[Outcome | InferenceFailed]:
+        """An outcome for each task, computed as one batch.
+
+        An image whose result is not finite fails alone.
+        """
+        images = np.divide(  # (N, C, H, W) in [0, 1]
+            np.stack([task.pixels for task in tasks]), np.float32(255), dtype=np.float32
+        )
+        outcomes = [Outcome() for _ in tasks]
+        to_purify = [i for i, task in enumerate(tasks) if task.purify]
+        if to_purify:
+            self._purify(images, to_purify, tasks, outcomes)
+        plain = [i for i, task in enumerate(tasks) if task.plain_logits]
+        if plain:
+            started = time.perf_counter()
+            logits = self._classifier.run(_rows(images, plain))  # (len(plain), K)
+            seconds = time.perf_counter() - started
+            for row, i in enumerate(plain):
+                outcomes[i].plain_logits = logits[row]
+                outcomes[i].classify_s = (outcomes[i].classify_s or 0.0) + seconds
+        return [o if _is_finite(o) else InferenceFailed(_NOT_FINITE) for o in outcomes]
+
+    def _purify(
+        self, images: Floats, rows: list[int], tasks: Sequence[Task], outcomes: list[Outcome]
+    ) -> None:
+        """Purify some of the images, and classify those of them that ask for it."""
+        started = time.perf_counter()
+        purified = self._purifier.run(_rows(images, rows))  # (len(rows), C, H, W)
+        seconds = time.perf_counter() - started
+        for row, i in enumerate(rows):
+            outcomes[i].purify_s = seconds
+            if tasks[i].purified_image:
+                # A copy: a view would keep the whole batch alive until the last answer is sent.
+                outcomes[i].purified_image = purified[row].copy()
+        wanted = [row for row, i in enumerate(rows) if tasks[i].purified_logits]
+        if not wanted:
+            return
+        started = time.perf_counter()
+        logits = self._classifier.run(_rows(purified, wanted))  # (len(wanted), K)
+        seconds = time.perf_counter() - started
+        for place, row in enumerate(wanted):
+            outcomes[rows[row]].purified_logits = logits[place]
+            outcomes[rows[row]].classify_s = seconds
+
+
+_NOT_FINITE = "The model's result for this image is not finite."
+
+
+def load_engine(folder: Path, manifest: Manifest, device: Device, threads: int) -> Engine:
+    """The engine of the bundle in `folder`: files verified, graphs checked against the manifest.
+
+    Raises:
+        BundleError: a file was changed, is not a graph, or contradicts the manifest.
+        DeviceError: the device cannot be used.
+    """
+    image = manifest.input.shape
+    purifier = _load(folder, manifest, PURIFIER_FILE, device, threads)
+    _check(folder / PURIFIER_FILE, purifier, image, "purified", image)
+    classifier = _load(folder, manifest, CLASSIFIER_FILE, device, threads)
+    _check(folder / CLASSIFIER_FILE, classifier, image, "logits", (len(manifest.labels),))
+    return Engine(purifier, classifier)
+
+
+def warm_up(engine: Engine, folder: Path, manifest: Manifest, max_batch_size: int) -> None:
+    """Run every batch size once, so that no request pays for the first run of its size.
+
+    Raises:
+        BundleError: a graph fails, or its output has another shape than the manifest says.
+    """
+    pixels = np.zeros(manifest.input.shape, np.uint8)
+    task = Task(pixels, purified_image=True, purified_logits=True)
+    for size in range(1, max_batch_size + 1):
+        try:
+            outcome = engine.run([task] * size)[-1]
+        except Exception as error:
+            raise BundleError(f"{folder}: a batch of {size} fails: {error}") from error
+        if isinstance(outcome, InferenceFailed):
+            raise BundleError(f"{folder}: a black image gives a result that is not finite")
+        assert outcome.purified_image is not None and outcome.purified_logits is not None
+        shapes = outcome.purified_image.shape, outcome.purified_logits.shape
+        if shapes != (manifest.input.shape, (len(manifest.labels),)):
+            raise BundleError(
+                f"{folder}: the graphs give {shapes[0]} and {shapes[1]}, "
+                f"the manifest says {manifest.input.shape} and ({len(manifest.labels)},)"
+            )
+
+
+def _load(folder: Path, manifest: Manifest, name: str, device: Device, threads: int) -> Session:
+    try:
+        return open_session(read_verified(folder, manifest, name), device, threads)
+    except BundleError:
+        raise
+    except ValueError as error:
+        raise BundleError(f"{folder / name}: {error}") from error
+
+
+def _check(
+    path: Path, session: Session, image: tuple[int, ...], output: str, result: tuple[int, ...]
+) -> None:
+    """Refuse a graph whose interface contradicts the manifest.
+
+    Sizes that the graph leaves open are settled by the warm-up.
+    """
+    for kind, tensors, name, shape in (
+        ("input", session.inputs, "images", image),
+        ("output", session.outputs, output, result),
+    ):
+        if [tensor.name for tensor in tensors] != [name]:
+            found = [tensor.name for tensor in tensors]
+            raise BundleError(f"{path}: its {kind}s are {found}, wanted is one named {name!r}")
+        tensor = tensors[0]
+        if tensor.type != "tensor(float)":
+            raise BundleError(f"{path}: its {kind} is {tensor.type}, wanted is tensor(float)")
+        if not tensor.shape or tensor.shape[0] is not None:
+            raise BundleError(f"{path}: its {kind} {tensor.shape} has no dynamic batch dimension")
+        fits = len(tensor.shape) == 1 + len(shape) and all(
+            size is None or size == wanted
+            for size, wanted in zip(tensor.shape[1:], shape, strict=True)
+        )
+        if not fits:
+            raise BundleError(
+                f"{path}: its {kind} has the shape {tensor.shape}, "
+                f"the manifest says {(None, *shape)}"
+            )
+
+
+def _rows(images: Floats, rows: list[int]) -> Floats:
+    """Some of the rows; all of them without a copy."""
+    return images if len(rows) == len(images) else images[rows]
+
+
+def _is_finite(outcome: Outcome) -> bool:
+    results = outcome.purified_image, outcome.plain_logits, outcome.purified_logits
+    return all(result is None or bool(np.isfinite(result).all()) for result in results)
