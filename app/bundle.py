@@ -77,7 +77,9 @@ class Manifest(_Frozen):
     input: InputSpec
     files: dict[str, FileDigest]
     shift_threshold_bits: float | None = Field(
-        ge=0, le=1, description="shift above this raises the alarm on 1 % of clean validation images"
+        ge=0,
+        le=1,
+        description="shift above this raises the alarm on 1 % of clean validation images",
     )
     provenance: Provenance
 

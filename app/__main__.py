@@ -1,0 +1,5 @@
+"""`python -m app`: the server."""
+
+from app.server import main
+
+main()

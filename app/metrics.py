@@ -1,0 +1,130 @@
+"""The service's Prometheus metrics.
+
+Every app has a registry of its own. With several workers the client library keeps its values in
+files (`PROMETHEUS_MULTIPROC_DIR`, to be set before this module is imported), and `render` gives
+their sum over all workers.
+"""
+
+import os
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from app.trace import STAGES
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+BITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+# The library would add a gauge `_created` beside every counter, which nothing reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """All metrics of one app."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.requests = Counter(
+            "limbeck_requests_total",
+            "Requests answered.",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "limbeck_request_seconds",
+            "Time from a request's head to the end of its answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "limbeck_stage_seconds",
+            "Time that one image spent in one stage.",
+            ["stage", "model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "limbeck_batch_size",
+            "Images computed together.",
+            ["model"],
+            buckets=IMAGES,
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "limbeck_queue_depth",
+            "Images waiting for inference.",
+            ["model"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.inflight = Gauge(
+            "limbeck_inflight_requests",
+            "Requests being answered.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "limbeck_rejected_total",
+            "Requests refused or failed, by the code of the answer.",
+            ["reason"],
+            registry=registry,
+        )
+        self.shift_bits = Histogram(
+            "limbeck_shift_bits",
+            "How far purification moved the classifier: Jensen-Shannon divergence.",
+            ["model"],
+            buckets=BITS,
+            registry=registry,
+        )
+        self.label_changed = Counter(
+            "limbeck_label_changed_total",
+            "Images whose label purification changed.",
+            ["model"],
+            registry=registry,
+        )
+        self.model_info = Gauge(
+            "limbeck_model_info",
+            "1 for each model that is served.",
+            ["model", "version", "sha256", "provider"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+
+    def render(self) -> bytes:
+        """The text format, of this process or of all workers."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+
+class ModelMetrics:
+    """The metrics of one model, their labels looked up once.
+
+    Args:
+        metrics: of the app.
+        model: the bundle's name; its versions share their series.
+    """
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._stages = {stage: metrics.stage_seconds.labels(stage, model) for stage in STAGES}
+        self.batch_size = metrics.batch_size.labels(model)
+        self.queue_depth = metrics.queue_depth.labels(model)
+        self.shift_bits = metrics.shift_bits.labels(model)
+        self.label_changed = metrics.label_changed.labels(model)
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """What one image spent in one stage."""
+        self._stages[stage].observe(seconds)

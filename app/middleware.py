@@ -1,0 +1,87 @@
+"""What surrounds every request: its id, its timing, its count, its line in the log."""
+
+import logging
+import time
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ServiceError
+from app.logs import access
+from app.metrics import Metrics
+from app.problems import problem_response
+from app.trace import Trace, request_id
+
+logger = logging.getLogger(__name__)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class RequestMiddleware:
+    """Puts a `Trace` into each request's scope, and reports it when the request ends.
+
+    Pure ASGI: bodies and answers pass through untouched.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        offered = next((v for k, v in scope["headers"] if k == b"x-request-id"), None)
+        trace = Trace(request_id(None if offered is None else offered.decode("latin-1")))
+        scope["trace"] = trace
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = trace.request_id
+                headers["Server-Timing"] = trace.server_timing()
+            await send(message)
+
+        self._metrics.inflight.inc()
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            # Told once, here; the answer says nothing of it.
+            logger.exception(
+                "unexpected failure", extra={"fields": {"request_id": trace.request_id}}
+            )
+            trace.error = ServiceError.code
+            if not status:
+                await problem_response(ServiceError())(scope, receive, send_with_headers)
+        finally:
+            self._metrics.inflight.dec()
+            self._report(scope, trace, status)
+
+    def _report(self, scope: Scope, trace: Trace, status: int) -> None:
+        seconds = time.perf_counter() - trace.started
+        # The route's pattern: paths and methods are the client's choice and would grow the metrics.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        self._metrics.requests.labels(route, method, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        if trace.error:
+            self._metrics.rejected.labels(trace.error).inc()
+        if not access.isEnabledFor(logging.INFO):
+            return
+        fields: dict[str, object] = {
+            "request_id": trace.request_id,
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 3),
+            "model": trace.model,
+            "images": trace.images,
+            "stages_ms": {stage: round(s * 1000, 3) for stage, s in trace.stages.items()},
+        }
+        if trace.error:
+            fields["error"] = trace.error
+        access.info("request", extra={"fields": fields})

@@ -1,0 +1,1 @@
+"""The HTTP routes: each reads, calls the service, answers."""

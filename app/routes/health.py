@@ -1,0 +1,31 @@
+"""`GET /health/live` and `GET /health/ready`."""
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.errors import NotReady
+from app.routes.context import wiring_of
+from app.routes.documentation import problems
+from app.schemas import Health
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live", response_model=None, responses={200: {"model": Health}})
+async def live() -> Response:
+    """Whether the process answers at all."""
+    return _status("live")
+
+
+@router.get("/ready", response_model=None, responses={200: {"model": Health}, **problems(NotReady)})
+async def ready(request: Request) -> Response:
+    """Whether every bundle is verified, loaded and warm, and no shutdown has begun."""
+    if not wiring_of(request).service.ready:
+        raise NotReady("The service is starting or shutting down.")
+    return _status("ready")
+
+
+def _status(status: str) -> Response:
+    return Response(orjson.dumps({"status": status}), media_type="application/json")

@@ -1,0 +1,127 @@
+"""The service's settings: read once from the environment, prefix `LIMBECK_`."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "LIMBECK_"
+_MIB = 1024 * 1024
+
+# Set by others in our namespace: Kubernetes for a Service named limbeck, and the data folder.
+_FOREIGN = re.compile(r"LIMBECK_(DATA|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
+
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names the variable and says why."""
+
+
+class Settings(BaseSettings):
+    """Everything an operator can choose."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65_535, description="0 takes any free port")
+    workers: int = Field(1, ge=1, le=256, description="processes")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    models_dir: Path = Path("models")
+    default_model: str | None = Field(
+        None, description="the bundle used when none is named; unset: the first by name"
+    )
+    device: Device = "auto"
+    inference_threads: int = Field(
+        0, ge=0, le=256, description="threads of one inference on the CPU; 0: cores / workers"
+    )
+
+    max_image_bytes: int = Field(16 * _MIB, ge=1)
+    max_image_pixels: int = Field(25_000_000, ge=1)
+    max_request_images: int = Field(32, ge=1, description="`file` parts of one form")
+    max_request_bytes: int = Field(64 * _MIB, ge=1, description="a whole multipart body")
+
+    max_batch_size: int = Field(32, ge=1, le=1024)
+    max_queue_delay_ms: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="how long a batch waits for requests that are already being decoded",
+    )
+    max_queue_size: int = Field(256, ge=1, description="images waiting, per model")
+    request_timeout_s: float = Field(30.0, gt=0, description="from the last byte of the body")
+
+    shutdown_delay_s: float = Field(
+        1.0, ge=0, description="between failing readiness and closing the listeners"
+    )
+    drain_seconds: float = Field(30.0, ge=0, description="to answer what was accepted")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="separated by commas"
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _not_a_service_link(cls, value: object) -> object:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            raise ValueError(
+                "this is the address that Kubernetes sets for a Service named limbeck; "
+                "set enableServiceLinks: false in the pod"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _request_fits_queue(self) -> "Settings":
+        if self.max_request_images > self.max_queue_size:
+            raise ValueError(
+                f"LIMBECK_MAX_REQUEST_IMAGES ({self.max_request_images}) must not exceed "
+                f"LIMBECK_MAX_QUEUE_SIZE ({self.max_queue_size}): such a request could never run"
+            )
+        return self
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the environment.
+
+    Raises:
+        SettingsError: a `LIMBECK_*` name is unknown, or a value impossible.
+    """
+    names = os.environ if environ is None else environ
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    problems = []
+    values: dict[str, Any] = {}
+    for name, value in names.items():
+        if not name.startswith(PREFIX) or _FOREIGN.fullmatch(name):
+            continue
+        if name in known:
+            values[name.removeprefix(PREFIX).lower()] = value
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        problems.append(f"{name} is no setting" + (f"; did you mean {close[0]}?" if close else ""))
+    try:
+        # The values are handed over, not looked up again: what was checked is what is used.
+        settings = Settings(**values)
+    except ValidationError as error:
+        problems += [_explain(dict(problem)) for problem in error.errors()]
+    if problems:
+        raise SettingsError("; ".join(problems))
+    return settings
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    """One validation problem in the operator's terms."""
+    name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{name}={problem['input']!r}: {message}" if name else message

@@ -1,0 +1,40 @@
+"""Probabilities, and how far purification moved them."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+def softmax(logits: Array) -> npt.NDArray[np.float64]:
+    """Class probabilities.
+
+    Shape:
+        logits: (..., K).
+        returns: as logits, float64, sums to 1 over the last axis.
+    """
+    raised = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: npt.NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def shift_bits(before: Array, after: Array) -> float:
+    """Jensen-Shannon divergence between two distributions, in bits: 0 (equal) to 1 (disjoint).
+
+    Shape:
+        before, after: (K,), probabilities.
+
+    Source:
+        Lin 1991, Divergence measures based on the Shannon entropy.
+    """
+    mean = (before + after) / 2
+    divergence = (_relative_entropy(before, mean) + _relative_entropy(after, mean)) / 2
+    return min(1.0, max(0.0, divergence))  # rounding may leave the range by an ulp
+
+
+def _relative_entropy(of: Array, to: Array) -> float:
+    """Kullback-Leibler divergence in bits; terms of probability 0 count 0."""
+    support = of > 0
+    return float(np.sum(of[support] * np.log2(of[support] / to[support])))

@@ -1,0 +1,52 @@
+"""What is known of one request while it is answered: its id, its stages, its outcome."""
+
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+
+_SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
+
+# In the order in which they happen.
+STAGES = ("read", "decode", "queue", "purify", "classify", "encode")
+
+
+@dataclass(slots=True)
+class Trace:
+    """One request's notes, carried in its ASGI scope.
+
+    Attributes:
+        request_id: taken over from the client if sane, else made.
+        started: monotonic seconds.
+        stages: stage -> seconds; of several images the slowest.
+        model: `name@version`, once it is known.
+        images: how many images the request carried.
+        error: the code of the failure that was answered.
+    """
+
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    stages: dict[str, float] = field(default_factory=dict)
+    model: str | None = None
+    images: int = 0
+    error: str | None = None
+
+    def note(self, stage: str, seconds: float) -> None:
+        """Record what a stage took; of several images the slowest counts."""
+        if seconds > self.stages.get(stage, -1.0):
+            self.stages[stage] = seconds
+
+    def server_timing(self) -> str:
+        """The value of the `Server-Timing` header, milliseconds; the total comes last."""
+        total = time.perf_counter() - self.started
+        stages = [(stage, self.stages[stage]) for stage in STAGES if stage in self.stages]
+        return ", ".join(
+            f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in [*stages, ("total", total)]
+        )
+
+
+def request_id(offered: str | None) -> str:
+    """The offered id, if it can be put into a header and a log line as it is; else a new one."""
+    if offered is not None and _SANE_ID.fullmatch(offered):
+        return offered
+    return uuid.uuid4().hex
