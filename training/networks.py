@@ -86,6 +86,7 @@ class Classifier(nn.Module):
     Args:
         channels: image channels C.
         widths: feature maps after each halving stage, outermost first.
+        depths: extra convolutions in each stage, outermost first.
         classes: number of labels K.
         dropout: fraction of the pooled features that training drops.
 
@@ -95,18 +96,23 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, channels: int, widths: Sequence[int], classes: int, dropout: float = 0.0
+        self,
+        channels: int,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        classes: int,
+        dropout: float = 0.0,
     ) -> None:
         """Build the network; see the class."""
         super().__init__()
-        first, *rest = widths
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
-        layers = [_conv(channels, first, stride=2, kernel=5)]
-        inputs = first
-        for width in rest:
-            layers += [_conv(inputs, width, stride=2), _conv(width, width)]
-            inputs = width
+        layers: list[nn.Module] = []
+        inputs, kernel = channels, 5
+        for width, depth in zip(widths, depths, strict=True):
+            layers.append(_conv(inputs, width, stride=2, kernel=kernel))
+            layers += [_conv(width, width) for _ in range(depth)]
+            inputs, kernel = width, 3
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, classes))
 

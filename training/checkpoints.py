@@ -1,0 +1,55 @@
+"""Checkpoints: one file per stage, replaced atomically after every epoch."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that belongs to another run."""
+
+
+def fingerprint(*parts: Any) -> str:
+    """A digest of everything that a stage depends on, as JSON values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoint:
+    """The saved state of one stage, bound to what the stage depends on.
+
+    Args:
+        path: the file; its folder is made.
+        identity: `fingerprint` of the stage; a file with another one is refused.
+    """
+
+    def __init__(self, path: Path, identity: str) -> None:
+        """Bind the file; nothing is read or written yet."""
+        self.path = path
+        self.identity = identity
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, or None where there is none.
+
+        Raises:
+            CheckpointError: the file was written under other settings, data or seed.
+        """
+        if not self.path.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        if state.pop("identity") != self.identity:
+            raise CheckpointError(
+                f"{self.path} was written by a run with other settings, data or seed; "
+                "give another --work folder, or remove it"
+            )
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the file as a whole: a crash leaves the old one or the new one."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        torch.save({"identity": self.identity, **state}, partial)
+        os.replace(partial, self.path)

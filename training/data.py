@@ -1,0 +1,230 @@
+"""Data sets: folders or tar archives `train/<class>/*`, `test/<class>/*` of images.
+
+Pixels go through `app.images`, so that a network is trained on exactly what the service will show it.
+"""
+
+import hashlib
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.bundle import InputSpec
+from app.errors import ServiceError
+from app.images import decode_image
+
+SPLITS = ("train", "test")
+_LISTED_PROBLEMS = 10
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the message names the files."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Decoded images of one split.
+
+    Shape:
+        images: (N, C, H, W), uint8.
+        labels: (N,), int64, positions in `class_names`.
+        names: N names `<class>/<file>`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.labels)
+
+    def subset(self, indices: Sequence[int] | Tensor) -> "Split":
+        """The images at the indices, in that order."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        names = tuple(self.names[i] for i in chosen.tolist())
+        return Split(self.images[chosen], self.labels[chosen], names, self.class_names)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Both splits with what identifies them."""
+
+    name: str
+    train: Split
+    test: Split
+    spec: InputSpec
+    sha256: str  # over the names and contents of all files
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Images uint8 as float32 in [0, 1]."""
+    return images.to(torch.float32).div_(255)
+
+
+def name_of(source: Path) -> str:
+    """The data set's name: that of its folder or archive, without extensions."""
+    return source.resolve().name.split(".")[0]
+
+
+def load_dataset(source: Path, spec: InputSpec | None = None) -> Dataset:
+    """Read a whole data set.
+
+    Args:
+        source: a folder, or a tar archive (also compressed) of one.
+        spec: the size and channels to convert every image to; without it all images must be of
+            one size, and that is used, grey if all are grey.
+
+    Raises:
+        DataError: a split or a class is missing, or files are unreadable or of an odd size;
+            all of them are named at once.
+    """
+    files = {split: sorted(found) for split, found in _read(source, SPLITS).items()}
+    given = spec
+    spec = spec or _common_spec([item for found in files.values() for item in found], source)
+    names = tuple(sorted({name.split("/")[0] for name, _ in files["train"]}))
+    unseen = {name.split("/")[0] for name, _ in files["test"]} - set(names)
+    if unseen:
+        raise DataError(f"{source}: test has classes that train lacks: {', '.join(sorted(unseen))}")
+    if len(names) < 2:
+        raise DataError(f"{source}: train has {len(names)} class(es); at least 2 are needed")
+    hasher = hashlib.sha256()
+    for split, found in files.items():
+        for name, content in found:
+            hasher.update(f"{split}/{name}\0".encode())
+            hasher.update(hashlib.sha256(content).digest())
+    train, test = (_decode(files[split], names, spec, source) for split in SPLITS)
+    if given is None and _is_grey(train.images) and _is_grey(test.images):
+        spec = spec.model_copy(update={"channels": 1})
+        train, test = (replace(split, images=split.images[:, :1]) for split in (train, test))
+    return Dataset(name_of(source), train, test, spec, hasher.hexdigest())
+
+
+def load_split(
+    source: Path, split: str, spec: InputSpec, class_names: Sequence[str] | None = None
+) -> Split:
+    """Read one split; its classes are numbered as in `class_names` (default: its own, sorted).
+
+    Raises:
+        DataError: as `load_dataset`.
+    """
+    files = sorted(_read(source, (split,))[split])
+    found = sorted({name.split("/")[0] for name, _ in files})
+    names = tuple(class_names or found)
+    if not set(found) <= set(names):
+        unknown = ", ".join(sorted(set(found) - set(names)))
+        raise DataError(f"{source}: {split} has classes that the bundle lacks: {unknown}")
+    return _decode(files, names, spec, source)
+
+
+def split_validation(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Training and validation images, separated by seed.
+
+    Files named `<group>_<number>.*` are frames of one group, near-copies of each other: a group
+    stays whole.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(split.names):
+        frame = re.fullmatch(r"(.+)_\d+\.[^.]+", name)
+        groups.setdefault(frame[1] if frame else name, []).append(index)
+    keys = sorted(groups)
+    order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist()
+    wanted = max(1, round(fraction * len(split)))
+    validation: list[int] = []
+    for position in order:
+        if len(validation) >= wanted:
+            break
+        validation += groups[keys[position]]
+    chosen = set(validation)
+    training = [index for index in range(len(split)) if index not in chosen]
+    if not training:
+        raise DataError("nothing is left to train on: all images are frames of one group")
+    return split.subset(training), split.subset(sorted(chosen))
+
+
+def _read(source: Path, splits: Sequence[str]) -> dict[str, list[tuple[str, bytes]]]:
+    """For each split, pairs of `<class>/<file>` and content."""
+    files: dict[str, list[tuple[str, bytes]]] = {split: [] for split in splits}
+    try:
+        for path, content in _members(source):
+            parts = PurePosixPath(path).parts[-3:]
+            if len(parts) == 3 and parts[0] in files and not parts[2].startswith("."):
+                files[parts[0]].append((f"{parts[1]}/{parts[2]}", content))
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DataError(f"{source}: cannot be read: {error}") from error
+    for split, found in files.items():
+        if not found:
+            raise DataError(f"{source}: no files {split}/<class>/*")
+    return files
+
+
+def _members(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Path and content of every regular file."""
+    if source.is_dir():
+        for path in source.glob("*/*/*"):
+            if path.is_file():
+                yield path.relative_to(source).as_posix(), path.read_bytes()
+        return
+    with tarfile.open(source, "r|*") as archive:
+        for member in archive:
+            stream = archive.extractfile(member)
+            if stream is not None:
+                yield member.name, stream.read()
+
+
+def _common_spec(files: Sequence[tuple[str, bytes]], source: Path) -> InputSpec:
+    """The one size of all images, in colour."""
+    sizes: dict[str, tuple[int, int]] = {}
+    problems = []
+    probe = InputSpec(channels=1, height=1, width=1)
+    for name, content in files:
+        try:
+            decoded = decode_image(content, probe)
+        except ServiceError as error:
+            problems.append(f"{name} ({error})")
+        else:
+            sizes[name] = (decoded.height, decoded.width)
+    _raise_problems(problems, source)
+    (height, width), _ = Counter(sizes.values()).most_common(1)[0]
+    odd = [f"{name} ({w}x{h})" for name, (h, w) in sizes.items() if (h, w) != (height, width)]
+    _raise_problems(
+        odd, source, f"not of the common size {width}x{height}; give a size to resize to"
+    )
+    return InputSpec(channels=3, height=height, width=width)
+
+
+def _is_grey(images: Tensor) -> bool:
+    """Whether no image has a coloured pixel."""
+    return bool((images == images[:, :1]).all())
+
+
+def _decode(
+    files: Sequence[tuple[str, bytes]], class_names: tuple[str, ...], spec: InputSpec, source: Path
+) -> Split:
+    """Decode the files of one split."""
+    numbers = {name: number for number, name in enumerate(class_names)}
+    pixels = np.empty((len(files), *spec.shape), np.uint8)
+    problems = []
+    for row, (name, content) in enumerate(files):
+        try:
+            pixels[row] = decode_image(content, spec).pixels
+        except ServiceError as error:
+            problems.append(f"{name} ({error})")
+    _raise_problems(problems, source)
+    labels = torch.tensor([numbers[name.split("/")[0]] for name, _ in files])
+    return Split(torch.from_numpy(pixels), labels, tuple(name for name, _ in files), class_names)
+
+
+def _raise_problems(problems: Sequence[str], source: Path, what: str = "cannot be read") -> None:
+    """Name the bad files, if there are any."""
+    if problems:
+        more = len(problems) - _LISTED_PROBLEMS
+        listed = ", ".join(problems[:_LISTED_PROBLEMS]) + (f" and {more} more" if more > 0 else "")
+        raise DataError(f"{source}: {len(problems)} file(s) {what}: {listed}")

@@ -1,0 +1,189 @@
+"""The training loop, which knows nothing of losses: epochs, averaging, checkpoints, progress."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+
+from training.augmentation import augment
+from training.checkpoints import Checkpoint
+from training.data import Split, to_unit
+from training.recipes import Schedule
+
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from.
+
+    Shape:
+        images: (N, C, H, W), float32 in [0, 1], channels last.
+        labels: (N,), int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+    epoch: float  # epochs done, with fraction
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network to train and what it is trained on and for."""
+
+    name: str
+    network: nn.Module
+    loss_of: Callable[[Batch], Tensor]
+    measure: Callable[[nn.Module], dict[str, float]]  # accuracies on validation images
+    split: Split
+    schedule: Schedule
+    seed: int
+
+
+def epoch_seed(seed: int, name: str, epoch: int) -> int:
+    """A seed of its own for each epoch of each stage, so that resuming changes nothing."""
+    text = f"{seed}/{name}/{epoch}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
+
+
+def train(task: Task, checkpoint: Checkpoint, report: Callable[[str], None]) -> History:
+    """Train `task.network` in place, from its checkpoint if there is one; returns its history.
+
+    The network ends in eval mode with its averaged weights, if the schedule averages.
+    """
+    trainer = _Trainer(task)
+    state = checkpoint.load()
+    if state is not None:
+        trainer.restore(state)
+        report(f"{task.name}: found {trainer.epoch} of {task.schedule.epochs} epochs done")
+    while trainer.epoch < task.schedule.epochs:
+        record = trainer.run_epoch()
+        checkpoint.save(trainer.state())
+        report(_progress_line(task, record))
+    task.network.load_state_dict(trainer.result().state_dict())
+    task.network.eval()
+    return trainer.history
+
+
+class _Trainer:
+    """The changing state of one training."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        schedule = task.schedule
+        self.optimizer = torch.optim.AdamW(
+            task.network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self.steps = max(1, len(task.split) // schedule.batch_size)
+        self.scheduler = OneCycleLR(
+            self.optimizer,
+            max_lr=schedule.learning_rate,
+            total_steps=schedule.epochs * self.steps + 1,
+            pct_start=0.2,
+        )
+        self.average: AveragedModel | None = None
+        if schedule.ema_decay:
+            average_of = _moving_average(schedule.ema_decay)
+            self.average = AveragedModel(task.network, avg_fn=average_of, use_buffers=True)
+        self.epoch = 0
+        self.history: History = []
+
+    def result(self) -> nn.Module:
+        """The network to keep."""
+        return self.task.network if self.average is None else self.average.module
+
+    def run_epoch(self) -> dict[str, float]:
+        """One pass over the images; returns the record that it adds to the history."""
+        started = time.monotonic()
+        self.task.network.train()
+        total = torch.zeros((), dtype=torch.float64)
+        for batch in self._batches():
+            loss = self.task.loss_of(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.task.network.parameters(), 1.0)
+            self.optimizer.step()
+            self.scheduler.step()
+            if self.average is not None:
+                self.average.update_parameters(self.task.network)
+            total += loss.detach().cpu()
+        mean = float(total) / self.steps
+        if mean != mean:
+            raise ValueError(f"{self.task.name}: the loss is not a number; lower learning_rate")
+        self.epoch += 1
+        result = self.result().eval()
+        record = {"epoch": self.epoch, "loss": mean, **self.task.measure(result)}
+        record["seconds"] = time.monotonic() - started
+        self.history.append(record)
+        return record
+
+    def _batches(self) -> Iterator[Batch]:
+        """Shuffled, augmented batches of equal size."""
+        task, size = self.task, self.task.schedule.batch_size
+        seed = epoch_seed(task.seed, task.name, self.epoch)
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(task.split), generator=generator)
+        device = next(task.network.parameters()).device
+        for step in range(self.steps):
+            chosen = order[step * size : (step + 1) * size]
+            images = to_unit(task.split.images[chosen].to(device))
+            images = augment(images, task.schedule.augmentation, generator)
+            images = images.contiguous(memory_format=torch.channels_last)
+            labels = task.split.labels[chosen].to(device)
+            yield Batch(images, labels, self.epoch + step / self.steps, generator)
+
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs to go on exactly from here."""
+        return {
+            "epoch": self.epoch,
+            "network": self.task.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "history": self.history,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.epoch = state["epoch"]
+        self.history = state["history"]
+        self.task.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """An exponential moving average that forgets its first, untrained weights quickly."""
+
+    def average_of(average: Tensor, current: Tensor, averaged: Tensor | int) -> Tensor:
+        if not average.is_floating_point():
+            return current
+        return torch.lerp(current, average, min(decay, (1 + int(averaged)) / (10 + int(averaged))))
+
+    return average_of
+
+
+def _progress_line(task: Task, record: dict[str, float]) -> str:
+    """One line for one epoch, with the time that the rest of the stage will take."""
+    epochs = task.schedule.epochs
+    eta_s = round((epochs - record["epoch"]) * record["seconds"])
+    shown = " ".join(
+        f"{name} {value:.1%}" for name, value in record.items() if name not in _NOT_ACCURACIES
+    )
+    return (
+        f"{task.name}: epoch {record['epoch']:.0f}/{epochs} loss {record['loss']:.4f} {shown} "
+        f"({record['seconds']:.0f} s, {eta_s // 60}:{eta_s % 60:02d} left)"
+    )
+
+
+_NOT_ACCURACIES = ("epoch", "loss", "seconds")

@@ -1,0 +1,62 @@
+"""The weights file of a bundle: all networks of a run, so that it can be judged and trained on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from app.bundle import BundleError, InputSpec
+from training.recipes import Recipe
+from training.stages import build_classifier, build_purifier
+
+
+def save_networks(networks: Mapping[str, nn.Module], path: Path) -> None:
+    """Write the networks' parameters and buffers as `<network>.<tensor>`."""
+    tensors = {
+        f"{key}.{name}": tensor.detach().cpu().contiguous()
+        for key, network in networks.items()
+        for name, tensor in network.state_dict().items()
+    }
+    save_file(tensors, path)
+
+
+def load_networks(
+    path: Path, recipe: Recipe, spec: InputSpec, classes: int
+) -> dict[str, nn.Module]:
+    """The networks that `save_networks` wrote, in eval mode.
+
+    Args:
+        path: the weights file.
+        recipe: that the networks were trained by; it knows their shapes.
+        spec: the images they take.
+        classes: number of labels.
+
+    Raises:
+        BundleError: the file is unreadable, or its tensors do not fit the recipe.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path}: cannot be read: {error}") from error
+    by_network: dict[str, dict[str, Tensor]] = {}
+    for full_name, tensor in tensors.items():
+        key, _, name = full_name.partition(".")
+        by_network.setdefault(key, {})[name] = tensor
+    networks = {key: _untrained(key, recipe, spec, classes) for key in by_network}
+    for key, network in networks.items():
+        try:
+            network.load_state_dict(by_network[key])
+        except RuntimeError as error:
+            raise BundleError(f"{path}: {key} does not fit its recipe: {error}") from error
+        network.eval()
+    return networks
+
+
+def _untrained(key: str, recipe: Recipe, spec: InputSpec, classes: int) -> nn.Module:
+    """The network that a key of the weights file stands for."""
+    if key.endswith("classifier"):
+        return build_classifier(recipe, spec.channels, classes)
+    shape = recipe.teacher if key.endswith("teacher") else recipe.student
+    return build_purifier(shape, spec.channels)
