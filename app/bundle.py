@@ -60,7 +60,7 @@ class Provenance(_Frozen):
     seed: int
     git_commit: str | None
     data_name: str
-    data_sha256: str = Field(description="digest over the names and contents of all images")
+    data_sha256: str = Field(description="digest over all pixels and labels, in order")
     versions: dict[str, str] = Field(description="framework -> version")
     machine: str
     stage_seconds: dict[str, float] = Field(description="wall-clock seconds that each stage took")

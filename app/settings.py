@@ -29,40 +29,45 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65_535, description="0 takes any free port")
-    workers: int = Field(1, ge=1, le=256, description="processes")
+    port: int = Field(default=8000, ge=0, le=65_535, description="0 takes any free port")
+    workers: int = Field(default=1, ge=1, le=256, description="processes")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     models_dir: Path = Path("models")
     default_model: str | None = Field(
-        None, description="the bundle used when none is named; unset: the first by name"
+        default=None, description="the bundle used when none is named; unset: the first by name"
     )
     device: Device = "auto"
     inference_threads: int = Field(
-        0, ge=0, le=256, description="threads of one inference on the CPU; 0: cores / workers"
+        default=0,
+        ge=0,
+        le=256,
+        description="threads of one inference on the CPU; 0: cores / workers",
     )
 
-    max_image_bytes: int = Field(16 * _MIB, ge=1)
-    max_image_pixels: int = Field(25_000_000, ge=1)
-    max_request_images: int = Field(32, ge=1, description="`file` parts of one form")
-    max_request_bytes: int = Field(64 * _MIB, ge=1, description="a whole multipart body")
+    max_image_bytes: int = Field(default=16 * _MIB, ge=1)
+    max_image_pixels: int = Field(default=25_000_000, ge=1)
+    max_request_images: int = Field(default=32, ge=1, description="`file` parts of one form")
+    max_request_bytes: int = Field(default=64 * _MIB, ge=1, description="a whole multipart body")
 
-    max_batch_size: int = Field(32, ge=1, le=1024)
+    max_batch_size: int = Field(default=32, ge=1, le=1024)
     max_queue_delay_ms: float = Field(
-        1.0,
+        default=1.0,
         ge=0,
         le=1000,
         description="how long a batch waits for requests that are already being decoded",
     )
-    max_queue_size: int = Field(256, ge=1, description="images waiting, per model")
-    request_timeout_s: float = Field(30.0, gt=0, description="from the last byte of the body")
+    max_queue_size: int = Field(default=256, ge=1, description="images waiting, per model")
+    request_timeout_s: float = Field(
+        default=30.0, gt=0, description="from the last byte of the body"
+    )
 
     shutdown_delay_s: float = Field(
-        1.0, ge=0, description="between failing readiness and closing the listeners"
+        default=1.0, ge=0, description="between failing readiness and closing the listeners"
     )
-    drain_seconds: float = Field(30.0, ge=0, description="to answer what was accepted")
+    drain_seconds: float = Field(default=30.0, ge=0, description="to answer what was accepted")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="separated by commas"
+        default=(), description="separated by commas"
     )
 
     @field_validator("cors_origins", mode="before")
