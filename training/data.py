@@ -1,6 +1,6 @@
 """Data sets: folders or tar archives `train/<class>/*`, `test/<class>/*` of images.
 
-Pixels go through `app.images`, so that a network is trained on exactly what the service will show it.
+Pixels go through `app.images`: a network is trained on exactly what the service will show it.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ class Dataset:
     train: Split
     test: Split
     spec: InputSpec
-    sha256: str  # over the names and contents of all files
+    sha256: str  # over all pixels and labels in order, whatever the file format
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -95,16 +95,11 @@ def load_dataset(source: Path, spec: InputSpec | None = None) -> Dataset:
         raise DataError(f"{source}: test has classes that train lacks: {', '.join(sorted(unseen))}")
     if len(names) < 2:
         raise DataError(f"{source}: train has {len(names)} class(es); at least 2 are needed")
-    hasher = hashlib.sha256()
-    for split, found in files.items():
-        for name, content in found:
-            hasher.update(f"{split}/{name}\0".encode())
-            hasher.update(hashlib.sha256(content).digest())
     train, test = (_decode(files[split], names, spec, source) for split in SPLITS)
     if given is None and _is_grey(train.images) and _is_grey(test.images):
         spec = spec.model_copy(update={"channels": 1})
         train, test = (replace(split, images=split.images[:, :1]) for split in (train, test))
-    return Dataset(name_of(source), train, test, spec, hasher.hexdigest())
+    return Dataset(name_of(source), train, test, spec, _digest(train, test))
 
 
 def load_split(
@@ -198,6 +193,16 @@ def _common_spec(files: Sequence[tuple[str, bytes]], source: Path) -> InputSpec:
         odd, source, f"not of the common size {width}x{height}; give a size to resize to"
     )
     return InputSpec(channels=3, height=height, width=width)
+
+
+def _digest(*splits: Split) -> str:
+    """SHA-256 over class names, shapes, labels and pixels."""
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(f"{split.class_names}{tuple(split.images.shape)}".encode())
+        digest.update(split.labels.numpy().tobytes())
+        digest.update(split.images.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _is_grey(images: Tensor) -> bool:

@@ -114,7 +114,7 @@ class Recipe:
     validation_fraction: float = 0.05
 
 
-_MNIST_AUGMENTATION = Augmentation(shift=0.07, rotation_degrees=10, scale=0.1)
+_MNIST_AUGMENTATION = Augmentation(shift=0.07, rotation_degrees=10.0, scale=0.1)
 
 _MNIST_CLASSIFIER = ClassifierStage(
     widths=(16, 32, 64),
@@ -122,7 +122,7 @@ _MNIST_CLASSIFIER = ClassifierStage(
     schedule=Schedule(epochs=8, learning_rate=4e-3, augmentation=_MNIST_AUGMENTATION),
 )
 
-_BARE = Attack(through="classifier", steps=7, step=0.25)
+_BARE = Attack(through="classifier", steps=5, step=0.3)
 
 PAPER = Recipe(
     name="paper",
@@ -130,36 +130,39 @@ PAPER = Recipe(
     classifier=_MNIST_CLASSIFIER,
     teacher=Shape(widths=(32, 72), depths=(0, 1)),
     student=Shape(widths=(16, 32), depths=(0, 1)),
-    normal_teacher=TeacherStage(schedule=Schedule(epochs=2), attack=None),
-    adversarial_teacher=TeacherStage(schedule=Schedule(epochs=4), attack=_BARE),
-    distillation=StudentStage(schedule=Schedule(epochs=6, ema_decay=0.998), attack=_BARE),
-    ablation=Schedule(epochs=2, ema_decay=0.99),
-    surrogate=Schedule(epochs=2, ema_decay=0.99),
+    normal_teacher=TeacherStage(schedule=Schedule(epochs=2, batch_size=64), attack=None),
+    adversarial_teacher=TeacherStage(
+        schedule=Schedule(epochs=2, batch_size=64, ema_decay=0.995), attack=_BARE
+    ),
+    distillation=StudentStage(
+        schedule=Schedule(epochs=3, batch_size=64, ema_decay=0.998), attack=_BARE
+    ),
+    ablation=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
+    surrogate=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
 )
 
-_THROUGH = Attack(through="pipeline", steps=5, step=0.25, epsilon_scale=1.05, ramp_epochs=1.0)
+# Attacks a little beyond epsilon leave a margin at epsilon. The classifier's terms and epsilon grow
+# together: at full weight from the start they keep an untrained purifier from learning anything.
+_THROUGH = Attack(through="pipeline", steps=5, step=0.25, epsilon_scale=1.05, ramp_epochs=0.5)
+_THROUGH_QUICKLY = replace(_THROUGH, steps=3, step=0.4)
 
 HARDENED = replace(
     PAPER,
     name="hardened",
     adversarial_teacher=TeacherStage(
-        schedule=Schedule(epochs=3, ema_decay=0.998),
-        attack=replace(_THROUGH, steps=3, step=0.4),
-        pixels=1.0,
+        schedule=Schedule(epochs=3, batch_size=64, ema_decay=0.998),
+        attack=_THROUGH_QUICKLY,
         cross_entropy=1.0,
-        clean_cross_entropy=0.5,
-        agreement=0.5,
+        clean_cross_entropy=0.3,
+        agreement=0.2,
     ),
     distillation=StudentStage(
-        schedule=Schedule(epochs=10, ema_decay=0.999),
+        schedule=Schedule(epochs=8, batch_size=64, ema_decay=0.999),
         attack=_THROUGH,
-        pixels=1.0,
         logits=0.5,
         cross_entropy=1.0,
-        clean_cross_entropy=0.5,
+        clean_cross_entropy=0.3,
     ),
-    ablation=Schedule(epochs=2, ema_decay=0.99),
-    surrogate=Schedule(epochs=2, ema_decay=0.99),
 )
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, HARDENED)}
