@@ -49,7 +49,8 @@ def test_no_lock_names_an_index_or_a_folder(name: str) -> None:
 def test_locks_share_one_version_of_a_package(name: str) -> None:
     serve, other = locked("serve"), locked(name)
     shared = serve.keys() & other.keys()
-    assert shared >= serve.keys() - APART
+    if name != "dev":  # which is installed on top of serve, the others in its place
+        assert shared >= serve.keys() - APART
     assert {package: other[package] for package in shared} == {p: serve[p] for p in shared}
     if name == "serve-cpu":
         assert other["onnxruntime"] == serve["onnxruntime-gpu"]
