@@ -49,12 +49,18 @@ class Answer(Generic[ResultT]):
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[ItemT, ResultT]):
-    """One item in the queue; its future belongs to the event loop's thread."""
+    """One item in the queue; its future belongs to the event loop's thread.
+
+    Attributes:
+        answered: whether the dispatcher is done with it. Its future may be done earlier: whoever
+            waits for it can be cancelled, or fail it for a reason of their own.
+    """
 
     item: ItemT
     deadline: float
     queued_at: float
     future: asyncio.Future[Answer[ResultT]]
+    answered: bool = False
 
 
 class Lane(Generic[ItemT, ResultT]):
@@ -115,7 +121,7 @@ class Lane(Generic[ItemT, ResultT]):
 
     def withdraw(self, places: int, tickets: Sequence[Ticket[ItemT, ResultT]]) -> None:
         """Free places that were not used, and items that nobody waits for any more."""
-        orphans = [ticket for ticket in tickets if not ticket.future.done()]
+        orphans = [ticket for ticket in tickets if not ticket.answered]
         for ticket in orphans:
             ticket.future.cancel()
         if not places and not orphans:
@@ -239,6 +245,7 @@ class LaneBatch(Generic[ItemT, ResultT]):
         """On the event loop: hand each waiting request its outcome."""
         self._lane.observe(self._computed)
         for ticket, outcome in zip(self._tickets, self._outcomes, strict=True):
+            ticket.answered = True
             if ticket.future.done():
                 continue
             if isinstance(outcome, ServiceError):

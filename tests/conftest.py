@@ -6,10 +6,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hypothesis import settings as hypothesis_settings
+
 from app.main import create_app
 from app.settings import Settings
 from tests.bundles import Design, make_bundle
 from tests.serving import running
+
+# How long an example takes says more about the machine than about the code.
+hypothesis_settings.register_profile("limbeck", deadline=None)
+hypothesis_settings.load_profile("limbeck")
 
 
 @pytest.fixture(scope="session")

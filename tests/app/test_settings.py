@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, SettingsError, load_settings
+
+
+def test_the_environment_is_read() -> None:
+    settings = load_settings(
+        {
+            "LIMBECK_MODELS_DIR": "/models",
+            "LIMBECK_MAX_BATCH_SIZE": "8",
+            "LIMBECK_CORS_ORIGINS": "https://a.example, https://b.example,",
+            "PATH": "/bin",
+        }
+    )
+    assert settings.models_dir == Path("/models")
+    assert settings.max_batch_size == 8
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    assert load_settings({}) == Settings()
+
+
+def test_a_misspelt_name_fails_with_a_suggestion() -> None:
+    with pytest.raises(
+        SettingsError, match="LIMBECK_DEVISE is no setting; did you mean LIMBECK_DEVICE"
+    ):
+        load_settings({"LIMBECK_DEVISE": "cpu"})
+
+
+def test_a_setting_that_does_nothing_here_is_not_accepted() -> None:
+    # Somebody who sets keys must not believe that the service asks for them.
+    with pytest.raises(SettingsError, match="LIMBECK_API_KEYS"):
+        load_settings({"LIMBECK_API_KEYS": "secret"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LIMBECK_DEVICE", "gpu"),
+        ("LIMBECK_PORT", "70000"),
+        ("LIMBECK_MAX_BATCH_SIZE", "many"),
+        ("LIMBECK_REQUEST_TIMEOUT_S", "0"),
+        ("LIMBECK_WORKERS", "0"),
+    ],
+)
+def test_an_impossible_value_names_the_variable_and_the_value(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}='{value}'"):
+        load_settings({name: value})
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"LIMBECK_X .*LIMBECK_PORT"):
+        load_settings({"LIMBECK_X": "1", "LIMBECK_PORT": "x"})
+
+
+def test_a_request_that_could_never_be_queued_is_refused() -> None:
+    with pytest.raises(SettingsError, match="LIMBECK_MAX_QUEUE_SIZE"):
+        load_settings({"LIMBECK_MAX_QUEUE_SIZE": "4", "LIMBECK_MAX_REQUEST_IMAGES": "5"})
+
+
+def test_the_links_that_kubernetes_sets_are_no_settings() -> None:
+    links = {
+        "LIMBECK_SERVICE_HOST": "10.0.0.1",
+        "LIMBECK_SERVICE_PORT_HTTP": "8000",
+        "LIMBECK_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    assert load_settings(links) == Settings()
+    with pytest.raises(SettingsError, match="enableServiceLinks"):
+        load_settings({"LIMBECK_PORT": "tcp://10.0.0.1:8000"})
