@@ -5,7 +5,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from hypothesis import settings as hypothesis_settings
 
 from app.main import create_app
