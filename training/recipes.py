@@ -135,7 +135,7 @@ PAPER = Recipe(
         schedule=Schedule(epochs=2, batch_size=64, ema_decay=0.995), attack=_BARE
     ),
     distillation=StudentStage(
-        schedule=Schedule(epochs=3, batch_size=64, ema_decay=0.998), attack=_BARE
+        schedule=Schedule(epochs=2, batch_size=64, ema_decay=0.998), attack=_BARE
     ),
     ablation=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
     surrogate=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
@@ -143,7 +143,7 @@ PAPER = Recipe(
 
 # Attacks a little beyond epsilon leave a margin at epsilon. The classifier's terms and epsilon grow
 # together: at full weight from the start they keep an untrained purifier from learning anything.
-_THROUGH = Attack(through="pipeline", steps=5, step=0.25, epsilon_scale=1.05, ramp_epochs=0.5)
+_THROUGH = Attack(through="pipeline", steps=4, step=0.3, epsilon_scale=1.05, ramp_epochs=0.5)
 _THROUGH_QUICKLY = replace(_THROUGH, steps=3, step=0.4)
 
 HARDENED = replace(
@@ -157,7 +157,7 @@ HARDENED = replace(
         agreement=0.2,
     ),
     distillation=StudentStage(
-        schedule=Schedule(epochs=8, batch_size=64, ema_decay=0.999),
+        schedule=Schedule(epochs=5, batch_size=64, ema_decay=0.999),
         attack=_THROUGH,
         logits=0.5,
         cross_entropy=1.0,

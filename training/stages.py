@@ -122,7 +122,7 @@ def train_student(run: Run, name: str, stage: StudentStage, *, taught: bool = Tr
     purifier = _new_purifier(run, name, run.recipe.student)
 
     def targets_of(images: Tensor, attacked: Tensor) -> tuple[Tensor, Tensor]:
-        """Each teacher is asked only about what it was trained on: the normal one sees no attack."""
+        """Each teacher sees only what it was trained on: the normal one no attacks."""
         if not taught:
             return images, images
         normal, adversarial = (teacher.to(run.device) for teacher in teachers)
