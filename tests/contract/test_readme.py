@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticUndefined
 
-import app.errors
 from app.errors import ServiceError
+from app.metrics import Metrics
 from app.settings import PREFIX, Settings
+from training.cli import parser
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +41,6 @@ def error_classes(root: type[ServiceError] = ServiceError) -> list[type[ServiceE
 
 
 def test_the_error_table_is_the_error_tree() -> None:
-    assert app.errors.ServiceError is ServiceError
     documented = {(int(status), code) for status, code, _ in rows("Errors")}
     assert documented == {(error.status, error.code) for error in error_classes()}
 
@@ -58,6 +58,18 @@ def test_the_settings_table_is_what_the_service_reads() -> None:
             assert float(shown) == default, name
         else:
             assert shown == str(default), name
+
+
+def test_the_metrics_table_is_what_the_service_counts() -> None:
+    documented = {name.split("{")[0]: kind for name, kind, _ in rows("Metrics")}
+    text = Metrics().render().decode()
+    assert documented == dict(re.findall(r"^# TYPE (\S+) (\S+)", text, re.M))
+
+
+def test_the_training_commands_are_understood() -> None:
+    lines = [line.split()[1:] for line in commands()[2]]
+    parsed = [parser().parse_args(arguments) for arguments in lines]
+    assert [arguments.command for arguments in parsed] == ["data", "run", "evaluate"]
 
 
 def test_the_entry_commands_exist() -> None:
