@@ -83,7 +83,7 @@ def test_the_entry_commands_exist() -> None:
 
 def test_make_serve_prints_the_curl_lines_of_the_readme() -> None:
     result = subprocess.run(
-        ["make", "--dry-run", "serve"], cwd=ROOT, capture_output=True, text=True
+        ["make", "--dry-run", "serve", "PORT=8000"], cwd=ROOT, capture_output=True, text=True
     )
     printed = re.findall(r"(curl .*)\"", result.stdout)
     assert printed == commands()[1]
