@@ -48,6 +48,11 @@ class Dispatcher:
         # A daemon: an inference that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
+    @property
+    def running(self) -> bool:
+        """Whether the thread lives; after `close` it does so only in an inference that hangs."""
+        return self._thread.is_alive()
+
     def add(self, queue: Queue) -> None:
         """Serve this queue too."""
         with self.changed:
@@ -65,7 +70,7 @@ class Dispatcher:
             self.changed.notify_all()
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join, timeout_s)
-        return not self._thread.is_alive()
+        return not self.running
 
     def _work(self) -> None:
         """The thread: take, compute, deliver, until closed and empty."""

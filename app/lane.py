@@ -71,7 +71,7 @@ class Lane(Generic[ItemT, ResultT]):
         run: computes a batch; gives a result for each item, or an error in its place.
         limits: sizes and times.
         on_batch: called on the event loop with the size of each computed batch.
-        on_depth: called on the event loop with the number of waiting items when it changes.
+        on_depth: called on any thread with the number of waiting items when it changes.
     """
 
     def __init__(
@@ -115,9 +115,8 @@ class Lane(Generic[ItemT, ResultT]):
         with self._changed:
             self._arriving -= len(tickets)
             self._waiting.extend(tickets)
-            depth = len(self._waiting)
+            self._on_depth(len(self._waiting))
             self._changed.notify()
-        self._on_depth(depth)
 
     def withdraw(self, places: int, tickets: Sequence[Ticket[ItemT, ResultT]]) -> None:
         """Free places that were not used, and items that nobody waits for any more."""
@@ -129,9 +128,8 @@ class Lane(Generic[ItemT, ResultT]):
         with self._changed:
             self._arriving -= places
             self._waiting = deque(t for t in self._waiting if not t.future.done())
-            depth = len(self._waiting)
+            self._on_depth(len(self._waiting))
             self._changed.notify()  # the thread may be waiting for these
-        self._on_depth(depth)
 
     def waits_since(self) -> float | None:
         """When the first item was queued; None if none waits."""
@@ -148,13 +146,13 @@ class Lane(Generic[ItemT, ResultT]):
         """Remove and return the next batch."""
         size = min(len(self._waiting), self._limits.batch_size)
         tickets = [self._waiting.popleft() for _ in range(size)]
+        self._on_depth(len(self._waiting))
         return LaneBatch(self, self._run, tickets)
 
     def observe(self, batch_size: int) -> None:
-        """On the event loop: tell those who count."""
+        """On the event loop: tell those who count batches."""
         if batch_size:
             self._on_batch(batch_size)
-        self._on_depth(len(self._waiting))
 
 
 class Reservation(Generic[ItemT, ResultT]):

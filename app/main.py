@@ -100,13 +100,20 @@ def build_service(settings: Settings) -> Service:
 
 
 def _describe_problems(app: FastAPI) -> None:
-    """Add the problem document's schema, which no route declares, to the OpenAPI document."""
+    """Make the OpenAPI document say how failures are really answered."""
     derived = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = derived()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas.setdefault("Problem", Problem.model_json_schema())
+        schemas["Problem"] = Problem.model_json_schema()
+        # The framework's own shape for refused parameters, which is never sent.
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        for path in document["paths"].values():
+            for operation in path.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way

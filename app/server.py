@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import os
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from app.settings import PREFIX, Settings, SettingsError, load_settings
 logger = logging.getLogger(__name__)
 
 STARTUP_FAILED = 1
+CUT_SHORT = 3
 
 
 class GracefulServer(uvicorn.Server):
@@ -88,6 +90,11 @@ def serve(settings: Settings, sock: socket.socket) -> int:
         "serving on http://%s:%d, loaded in %.2f s", host, port, time.perf_counter() - started
     )
     GracefulServer(config, fail_readiness, settings.shutdown_delay_s).run([sock])
+    if service.computing:
+        # onnxruntime aborts the process when it is torn down around an inference that still runs.
+        logger.error("ended before every request was answered")
+        logging.shutdown()
+        os._exit(CUT_SHORT)
     return 0
 
 
@@ -111,7 +118,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
-        return serve(settings, bind(settings.host, settings.port))
+        with bind(settings.host, settings.port) as sock:
+            return serve(settings, sock)
     except (SettingsError, BundleError, DeviceError) as error:
         reason = str(error)
     except OSError as error:

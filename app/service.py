@@ -125,6 +125,11 @@ class Service:
         self.codecs.close()
         return ended
 
+    @property
+    def computing(self) -> bool:
+        """Whether the inference thread lives."""
+        return self._dispatcher.running
+
     def deadline(self) -> float:
         """When a request whose body has just arrived must be answered, `time.monotonic()`."""
         return time.monotonic() + self.request_timeout_s

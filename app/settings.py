@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535, description="0 takes any free port")
-    workers: int = Field(default=1, ge=1, le=256, description="processes")
+    workers: int = Field(default=1, ge=1, description="processes; so far one")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     models_dir: Path = Path("models")
@@ -85,6 +85,14 @@ class Settings(BaseSettings):
                 "this is the address that Kubernetes sets for a Service named limbeck; "
                 "set enableServiceLinks: false in the pod"
             )
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _one_worker(cls, value: int) -> int:
+        if value > 1:
+            # Better no start than one process where an operator counts on several.
+            raise ValueError("several workers are not supported yet")
         return value
 
     @model_validator(mode="after")

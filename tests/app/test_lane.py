@@ -92,7 +92,7 @@ def test_an_item_is_answered() -> None:
             assert await bench.ask(1) == [2]
             assert await bench.ask(1, 2, 3) == [2, 4, 6]
             assert bench.sizes == [1, 3]
-            assert bench.depths[-1] == 0
+            assert bench.depths == [1, 0, 3, 0]
 
     asyncio.run(scenario())
 

@@ -44,6 +44,7 @@ def test_a_setting_that_does_nothing_here_is_not_accepted() -> None:
         ("LIMBECK_MAX_BATCH_SIZE", "many"),
         ("LIMBECK_REQUEST_TIMEOUT_S", "0"),
         ("LIMBECK_WORKERS", "0"),
+        ("LIMBECK_WORKERS", "2"),
     ],
 )
 def test_an_impossible_value_names_the_variable_and_the_value(name: str, value: str) -> None:

@@ -1,0 +1,136 @@
+"""Overload, deadlines and clients that hang up, before a real server with a slow model."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.settings import Settings
+from tests.bundles import Design, make_bundle
+from tests.images import PGM_TYPE, pgm
+from tests.serving import running
+
+# Steps of the slow model: some tenths of a second on any machine of these years.
+WORK = 20_000
+
+
+@pytest.fixture(scope="module")
+def slow_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slow")
+    make_bundle(folder, "slow", 1, Design(work=WORK))
+    make_bundle(folder, "quick", 1)
+    return folder
+
+
+def slow_app(models: Path, queue_size: int, request_timeout_s: float = 60) -> FastAPI:
+    return create_app(
+        Settings(
+            models_dir=models,
+            default_model="slow",
+            device="cpu",
+            inference_threads=1,
+            max_batch_size=1,
+            max_queue_size=queue_size,
+            max_request_images=1,
+            request_timeout_s=request_timeout_s,
+        )
+    )
+
+
+def classify(client: httpx.Client, model: str = "slow") -> httpx.Response:
+    url = f"/classify?model={model}"
+    return client.post(url, content=pgm(102), headers=PGM_TYPE)
+
+
+def computed(client: httpx.Client) -> int:
+    """How many batches of the slow model were computed."""
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith('limbeck_batch_size_count{model="slow"}'):
+            return int(float(line.split()[-1]))
+    raise AssertionError("no such series")
+
+
+def is_computing(client: httpx.Client) -> bool:
+    """Whether the only request has been read and has left the queue."""
+    metrics = client.get("/metrics").text
+    read = 'limbeck_stage_seconds_count{model="slow",stage="read"} 1.0'
+    return read in metrics and 'limbeck_queue_depth{model="slow"} 0.0' in metrics
+
+
+@pytest.fixture(scope="module")
+def small_queue(slow_models: Path) -> Iterator[httpx.Client]:
+    with running(slow_app(slow_models, queue_size=1)) as client:
+        yield client
+
+
+def test_a_full_queue_is_told_at_once_and_the_others_are_answered(
+    small_queue: httpx.Client,
+) -> None:
+    before = computed(small_queue)
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(classify, [small_queue] * 6))
+    accepted = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert len(accepted) + len(refused) == 6
+    assert accepted and refused
+    assert {answer.json()["label"] for answer in accepted} == {"grey"}
+    for answer in refused:
+        assert answer.json()["code"] == "queue_full"
+        assert answer.headers["retry-after"] == "1"
+    # What was refused cost no inference.
+    assert computed(small_queue) == before + len(accepted)
+    assert classify(small_queue).status_code == 200
+
+
+def test_the_event_loop_is_free_while_a_model_computes(small_queue: httpx.Client) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(classify, small_queue)
+        while not slow.done():
+            assert small_queue.get("/health/live").status_code == 200
+        assert slow.result().status_code == 200
+
+
+def test_a_missed_deadline_is_told_in_time_and_costs_no_more(slow_models: Path) -> None:
+    with running(slow_app(slow_models, queue_size=8, request_timeout_s=0.02)) as client:
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(classify, [client] * 4))
+        assert {answer.status_code for answer in answers} == {504}
+        assert {answer.json()["code"] for answer in answers} == {"deadline_exceeded"}
+        # Only what had been started when its time was up was computed.
+        assert computed(client) <= 1
+        metrics = client.get("/metrics").text
+        assert 'limbeck_rejected_total{reason="deadline_exceeded"} 4.0' in metrics
+        assert 'limbeck_queue_depth{model="slow"} 0.0' in metrics
+
+
+def hang_up(client: httpx.Client) -> None:
+    """Send a whole request and close the connection without waiting for its answer."""
+    body = pgm(102)
+    head = (
+        "POST /classify?model=slow HTTP/1.1\r\nHost: test\r\n"
+        f"Content-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    host, port = client.base_url.host, client.base_url.port
+    assert port is not None
+    with socket.create_connection((host, port)) as connection:
+        connection.sendall(head.encode() + body)
+
+
+def test_a_client_that_hangs_up_frees_its_place(slow_models: Path) -> None:
+    with running(slow_app(slow_models, queue_size=8)) as client:
+        with ThreadPoolExecutor(1) as threads:
+            busy = threads.submit(classify, client)
+            while not is_computing(client):
+                assert not busy.done()
+            for _ in range(3):
+                hang_up(client)
+            while 'reason="client_gone"} 3.0' not in client.get("/metrics").text:
+                assert not busy.done()
+            assert 'limbeck_queue_depth{model="slow"} 0.0' in client.get("/metrics").text
+            assert busy.result().status_code == 200
+        assert computed(client) == 1
