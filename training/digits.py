@@ -24,39 +24,26 @@ def _arc(centre: Point, radii: Point, start_deg: float, end_deg: float) -> Strok
     """Points along an ellipse; 0 degrees is right, 90 degrees is down."""
     steps = max(6, int(abs(end_deg - start_deg) / 8))
     angles = (math.radians(start_deg + (end_deg - start_deg) * i / steps) for i in range(steps + 1))
-    return [(centre[0] + radii[0] * math.cos(a), centre[1] + radii[1] * math.sin(a)) for a in angles]
+    return [
+        (centre[0] + radii[0] * math.cos(a), centre[1] + radii[1] * math.sin(a)) for a in angles
+    ]
 
 
 # Pen strokes in a box of width 0.7 and height 1, y downwards.
 _STROKES: tuple[tuple[Stroke, ...], ...] = (
     (_arc((0.35, 0.5), (0.32, 0.48), -100, 262),),
     ([(0.16, 0.2), (0.38, 0.02), (0.38, 0.98)],),
-    (
-        _arc((0.35, 0.28), (0.29, 0.26), -170, 35)
-        + [(0.5, 0.52), (0.06, 0.97), (0.66, 0.97)],
-    ),
-    (
-        _arc((0.32, 0.26), (0.27, 0.24), -150, 95)
-        + _arc((0.32, 0.73), (0.31, 0.25), -85, 150),
-    ),
+    ([*_arc((0.35, 0.28), (0.29, 0.26), -170, 35), (0.5, 0.52), (0.06, 0.97), (0.66, 0.97)],),
+    (_arc((0.32, 0.26), (0.27, 0.24), -150, 95) + _arc((0.32, 0.73), (0.31, 0.25), -85, 150),),
     ([(0.45, 0.02), (0.04, 0.66), (0.68, 0.66)], [(0.5, 0.36), (0.5, 0.98)]),
-    (
-        [(0.62, 0.03), (0.16, 0.03), (0.12, 0.45)]
-        + _arc((0.32, 0.68), (0.31, 0.29), -115, 145),
-    ),
-    (
-        [(0.54, 0.02), (0.26, 0.26), (0.1, 0.56)]
-        + _arc((0.35, 0.7), (0.27, 0.27), 195, 555),
-    ),
+    ([(0.62, 0.03), (0.16, 0.03), (0.12, 0.45), *_arc((0.32, 0.68), (0.31, 0.29), -115, 145)],),
+    ([(0.54, 0.02), (0.26, 0.26), (0.1, 0.56), *_arc((0.35, 0.7), (0.27, 0.27), 195, 555)],),
     ([(0.05, 0.04), (0.65, 0.04), (0.28, 0.98)],),
     (
         _arc((0.35, 0.26), (0.23, 0.23), 90, 450),
         _arc((0.35, 0.74), (0.28, 0.25), -90, 270),
     ),
-    (
-        _arc((0.34, 0.29), (0.26, 0.26), 0, 360)
-        + [(0.6, 0.29), (0.57, 0.6), (0.46, 0.98)],
-    ),
+    ([*_arc((0.34, 0.29), (0.26, 0.26), 0, 360), (0.6, 0.29), (0.57, 0.6), (0.46, 0.98)],),
 )
 
 
@@ -122,9 +109,7 @@ def draw_digit(digit: int, *, size: int = 28, seed: int = 0) -> npt.NDArray[np.u
     return np.asarray(picture.resize((size, size), Image.Resampling.BOX), dtype=np.uint8)
 
 
-def draw_digits(
-    digits: Sequence[int], *, size: int = 28, seed: int = 0
-) -> npt.NDArray[np.uint8]:
+def draw_digits(digits: Sequence[int], *, size: int = 28, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Several digits of one handwriting, uint8 (N, 1, size, size)."""
     return np.stack([draw_digit(digit, size=size, seed=seed)[None] for digit in digits])
 
@@ -140,7 +125,7 @@ def write_digit_dataset(folder: Path, per_class: int, seed: int = 0, *, size: in
     """
     random = np.random.default_rng(seed)
     tests = max(1, per_class // 2)
-    writers = random.choice(np.arange(1, 2**31), size=(10, per_class + tests), replace=False)
+    writers = 1 + random.choice(2**31 - 1, size=(10, per_class + tests), replace=False)
     for digit in range(10):
         for index, writer in enumerate(writers[digit]):
             split = "train" if index < per_class else "test"

@@ -22,9 +22,13 @@ def _fold_pairs(layers: nn.Sequential) -> None:
     """Fold each convolution of the sequence with the batch norm right behind it."""
     for index in range(len(layers) - 1):
         convolution, norm = layers[index], layers[index + 1]
-        is_convolution = isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
-        if is_convolution and isinstance(norm, nn.BatchNorm2d):
-            transpose = isinstance(convolution, nn.ConvTranspose2d)
-            fused = fuse_conv_bn_eval(convolution, norm, transpose=transpose)
-            layers[index] = fused.requires_grad_(False)
-            layers[index + 1] = nn.Identity()
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        if isinstance(convolution, nn.ConvTranspose2d):
+            layers[index] = fuse_conv_bn_eval(convolution, norm, transpose=True)
+        elif isinstance(convolution, nn.Conv2d):
+            layers[index] = fuse_conv_bn_eval(convolution, norm)
+        else:
+            continue
+        layers[index].requires_grad_(False)
+        layers[index + 1] = nn.Identity().eval()

@@ -1,0 +1,28 @@
+import pytest
+import torch
+from torch import nn
+
+from tests.training.small_networks import digit_images, small_networks
+from training.folding import fold_batch_norm
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["purifier", "classifier"])
+def test_folding_keeps_the_function_and_the_network(index: int) -> None:
+    network = small_networks()[index].train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    folded = fold_batch_norm(network)
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert not any(module.training for module in folded.modules())
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    images, _ = digit_images(10)
+    torch.testing.assert_close(folded(images), network.eval()(images), atol=1e-5, rtol=1e-4)
+
+
+def test_batch_norm_without_a_convolution_is_left_alone() -> None:
+    network = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))
+    network(torch.rand(8, 3, 5, 5))
+    folded = fold_batch_norm(network)
+    images = torch.rand(4, 3, 5, 5)
+    torch.testing.assert_close(folded(images), network.eval()(images))

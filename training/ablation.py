@@ -1,0 +1,58 @@
+"""The ablation: what each way of teaching a purifier is worth."""
+
+from training.adversary import Attacked, is_correct
+from training.autoattack import VERSION
+from training.card import Ablation
+from training.trial import OWN_VERSION, Trial
+from training.white_box import brief_attack, brief_name
+
+# Best known first; those that the weights lack are left out of the card.
+TITLES = {
+    "normal_teacher": "Normal teacher itself",
+    "adversarial_teacher": "Adversarial teacher itself",
+    "ablation_normal": "Student of the normal teacher only",
+    "ablation_adversarial": "Student of the adversarial teacher only",
+    "ablation_both": "Student of both teachers",
+    "ablation_none": "Student without teachers",
+}
+
+
+def ablation_of(trial: Trial, name: str, bare: Attacked) -> Ablation:
+    """One purifier clean, grey-box and end-to-end.
+
+    Args:
+        trial: holds the purifier under `name`.
+        name: of the purifier.
+        bare: AutoAttack on the classifier alone, for the grey-box row.
+    """
+    protocol = trial.protocol
+    images, labels = trial.first(protocol.ablation_n)
+    pipeline = trial.pipeline(name)
+
+    attacked = brief_attack(
+        trial, f"{name} - end-to-end", pipeline, images, labels, protocol.epsilon
+    )
+    title = TITLES.get(name, name)
+    return Ablation(
+        key=name,
+        title=title,
+        clean=trial.clean_row(name, f"{title}, clean", is_correct(pipeline, images, labels), name),
+        grey_box=trial.row(
+            f"{name}_grey_box",
+            f"{title}, grey-box",
+            is_correct(pipeline, bare.images[: len(images)], labels),
+            defence=name,
+            sees="classifier",
+            attack="AutoAttack on the classifier alone",
+            versions=VERSION,
+        ),
+        end_to_end=trial.row(
+            f"{name}_end_to_end",
+            f"{title}, end-to-end",
+            attacked.robust,
+            defence=name,
+            sees="everything",
+            attack=brief_name(trial),
+            versions=f"{VERSION}; {OWN_VERSION}",
+        ),
+    )

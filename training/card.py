@@ -1,0 +1,173 @@
+"""The robustness card: the content of `card.json`."""
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+CARD_SCHEMA_VERSION = 1
+
+Sees = Literal["nothing", "classifier", "everything", "scores", "surrogate"]
+Norm = Literal["linf", "l2"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Row(_Frozen):
+    """One accuracy."""
+
+    key: str
+    title: str
+    defence: str = Field(description="what stands before the classifier")
+    attack: str = Field(description="the attack with its settings, empty for clean images")
+    versions: str = Field(description="of the attack's code")
+    sees: Sees = Field(description="what the attack has access to")
+    norm: Norm | None
+    epsilon: float | None = Field(description="radius in [0, 1] pixel units")
+    n: int
+    correct: int
+    accuracy: float
+    low: float = Field(description="lower end of the 95 % Wilson interval")
+    high: float = Field(description="upper end of the 95 % Wilson interval")
+    seed: int | None
+
+
+class Ablation(_Frozen):
+    """One way to teach a purifier."""
+
+    key: str
+    title: str
+    clean: Row
+    grey_box: Row
+    end_to_end: Row
+
+
+class SweepPoint(_Frozen):
+    """Accuracies under attack at one epsilon."""
+
+    epsilon: float
+    bare: float = Field(description="of the classifier alone, attacked alone")
+    purified: float = Field(description="of purifier and classifier, attacked together")
+
+
+class Sweep(_Frozen):
+    """Accuracy over epsilon."""
+
+    attack: str
+    versions: str
+    norm: Norm
+    n: int
+    seed: int
+    points: tuple[SweepPoint, ...]
+
+
+class Detection(_Frozen):
+    """How well the shift tells attacked images from clean ones."""
+
+    key: str
+    title: str
+    attack: str
+    versions: str
+    sees: Sees
+    norm: Norm
+    epsilon: float
+    seed: int
+    n_clean: int
+    n_attacked: int
+    auroc: float
+    threshold_bits: float
+    false_alarms: float = Field(description="share of clean test images over the threshold")
+    detected: float = Field(description="share of attacked images over the threshold")
+
+
+class Check(_Frozen):
+    """One test of the evaluation itself that did not stop it."""
+
+    key: str
+    passed: bool
+    finding: str
+
+
+class Card(_Frozen):
+    """The content of `card.json`."""
+
+    schema_version: int = CARD_SCHEMA_VERSION
+    bundle: str
+    version: int
+    quick: bool = Field(description="shortened attacks: a trial run, not a measurement")
+    data: str
+    data_sha256: str
+    norm: Norm
+    epsilon: float
+    n: int
+    seed: int
+    headline: Row = Field(description="the worst case over all attacks, image by image")
+    rows: tuple[Row, ...]
+    ablations: tuple[Ablation, ...]
+    sweep: Sweep
+    detection: tuple[Detection, ...]
+    checks: tuple[Check, ...]
+    attack_warnings: tuple[str, ...]
+    omitted: tuple[str, ...]
+    versions: dict[str, str]
+    command: str
+
+    def row(self, key: str) -> Row:
+        """The row of that key.
+
+        Raises:
+            KeyError: the card has none.
+        """
+        return {row.key: row for row in self.rows}[key]
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share.
+
+    Source:
+        Wilson 1927.
+    """
+    if n <= 0:
+        raise ValueError(f"a share needs n > 0, got {n}")
+    z = 1.959963984540054
+    share = correct / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def accuracy_row(
+    key: str,
+    title: str,
+    correct: Tensor,
+    *,
+    defence: str,
+    sees: Sees = "nothing",
+    attack: str = "",
+    versions: str = "",
+    norm: Norm | None = None,
+    epsilon: float | None = None,
+    seed: int | None = None,
+) -> Row:
+    """A row from the images that were right, (N,) bool."""
+    n, right = len(correct), int(correct.sum())
+    low, high = wilson_interval(right, n)
+    return Row(
+        key=key,
+        title=title,
+        defence=defence,
+        attack=attack,
+        versions=versions,
+        sees=sees,
+        norm=norm,
+        epsilon=epsilon,
+        n=n,
+        correct=right,
+        accuracy=right / n,
+        low=low,
+        high=high,
+        seed=seed,
+    )

@@ -1,0 +1,166 @@
+"""Tests of the evaluation itself.
+
+A `BrokenEvaluation` says that the figures would mean nothing, and stops. A failed `Check` says that
+the attacks did not agree, which points to masked gradients: it stands in the card, and the headline
+is the worst of all attacks.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from training.adversary import Attacked, is_correct, logits_of
+from training.attacks import input_gradient, margin_loss
+from training.card import Check, Row, Sweep, wilson_interval
+
+# Two attacks on the same images may differ by this share without meaning anything.
+NOISE = 0.01
+BROKEN_BELOW = 0.05
+BAD_PURIFIER_BELOW = 0.10
+PROBE_IMAGES = 64
+
+
+class BrokenEvaluation(ValueError):
+    """An evaluation whose figures would mean nothing; the message says why."""
+
+
+def check_model(model: nn.Module, images: Tensor, labels: Tensor, name: str) -> None:
+    """Raise unless the model is what attacks expect.
+
+    Args:
+        model: images in [0, 1] to logits.
+        images: clean images (N, C, H, W) in [0, 1].
+        labels: (N,).
+        name: of the model, for the message.
+
+    Raises:
+        BrokenEvaluation: it is in train mode, random, returns probabilities, wants 0..255, or
+            gives no gradients.
+    """
+    images, labels = images[:PROBE_IMAGES], labels[:PROBE_IMAGES]
+    check_eval_mode(model, name)
+    logits = logits_of(model, images)
+    if not torch.equal(logits, logits_of(model, images)):
+        raise BrokenEvaluation(f"{name} is not deterministic: two passes gave different logits")
+    if not bool(torch.isfinite(logits).all()):
+        raise BrokenEvaluation(f"{name} returns logits that are not finite")
+    sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-4).all())
+    if sums_to_one and float(logits.min()) >= 0:
+        raise BrokenEvaluation(f"{name} returns probabilities where logits belong")
+    unit = is_correct(model, images, labels).float().mean()
+    bytes_ = is_correct(model, images * 255, labels).float().mean()
+    if float(bytes_ - unit) > 0.2:
+        raise BrokenEvaluation(
+            f"{name} wants pixels of 0..255 (accuracy {float(bytes_):.0%}), "
+            f"not of 0..1 ({float(unit):.0%})"
+        )
+    zero = zero_gradient_share(model, images, labels)
+    if zero > 0.5:
+        raise BrokenEvaluation(f"{name} gives no gradient for {zero:.0%} of the images")
+
+
+def check_eval_mode(network: nn.Module, name: str) -> None:
+    """Raise if batch norm or dropout anywhere in the network still behaves as in training."""
+    training = [part for part, module in network.named_modules() if module.training]
+    if training:
+        raise BrokenEvaluation(f"{name} is in train mode ({training[0] or 'all of it'})")
+
+
+def zero_gradient_share(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Share of images whose margin has no gradient at all."""
+    try:
+        gradient = input_gradient(model, images, labels, margin_loss)
+    except RuntimeError:  # nothing on the way to the logits is differentiable
+        return 1.0
+    return float((gradient.flatten(1).abs().amax(1) == 0).float().mean())
+
+
+def check_undefended(row: Row) -> None:
+    """Raise unless AutoAttack breaks the classifier without purifier."""
+    if row.low > BROKEN_BELOW:
+        raise BrokenEvaluation(
+            f"the undefended classifier keeps {row.accuracy:.1%} under AutoAttack at epsilon "
+            f"{row.epsilon}: the attack does not work, or epsilon is too small to mean anything"
+        )
+
+
+def check_bad_purifier(row: Row) -> None:
+    """Raise unless the attack breaks the purifier that is known to be bad, the normal teacher."""
+    if row.low > BAD_PURIFIER_BELOW:
+        raise BrokenEvaluation(
+            f"the normal teacher keeps {row.accuracy:.1%} end-to-end at epsilon {row.epsilon}, "
+            "though nothing ever taught it to resist: the attack does not reach through it"
+        )
+
+
+def check_sweep(sweep: Sweep, classes: int) -> None:
+    """Raise unless accuracy falls to chance where epsilon allows any image."""
+    last = sweep.points[-1]
+    low, _ = wilson_interval(round(last.purified * sweep.n), sweep.n)
+    if low > 1 / classes:
+        raise BrokenEvaluation(
+            f"accuracy is still {last.purified:.1%} at epsilon {last.epsilon:g}, where an attack "
+            "may paint any image: the attack does not work"
+        )
+
+
+def masking_checks(
+    autoattack: Tensor,
+    gradient: Tensor,
+    pgd: Mapping[str, Tensor],
+    square: Tensor,
+    transfer: Tensor | None,
+    zero_gradients: float,
+) -> tuple[Check, ...]:
+    """Whether attacks that see less, or try less, break what stronger ones could not.
+
+    Args:
+        autoattack: (N,) bool, images that stand after AutoAttack.
+        gradient: after its gradient-based attacks alone.
+        pgd: after PGD, by loss.
+        square: after Square alone.
+        transfer: after the transfer from a surrogate, if there is one.
+        zero_gradients: share of the images without any gradient.
+    """
+    white_box = gradient.clone()
+    for standing in pgd.values():
+        white_box &= standing
+    checks = [
+        _not_better(
+            f"pgd_{name.replace('-', '_')}",
+            f"PGD ({name})",
+            standing,
+            autoattack,
+            "AutoAttack leaves",
+        )
+        for name, standing in pgd.items()
+    ]
+    gradients = "all gradient-based attacks together leave"
+    checks.append(_not_better("square", "Square", square, white_box, gradients))
+    if transfer is not None:
+        checks.append(_not_better("transfer", "Transfer", transfer, white_box, gradients))
+    finding = f"{zero_gradients:.1%} of the clean images have no gradient at all"
+    checks.append(Check(key="zero_gradients", passed=zero_gradients <= NOISE, finding=finding))
+    return tuple(checks)
+
+
+def _not_better(key: str, name: str, weaker: Tensor, stronger: Tensor, than: str) -> Check:
+    """A check that one attack's accuracy is not below another's by more than noise."""
+    gap = float(stronger.float().mean() - weaker.float().mean())
+    only = int((stronger & ~weaker).sum())
+    finding = (
+        f"{name} leaves {float(weaker.float().mean()):.1%}, {than} "
+        f"{float(stronger.float().mean()):.1%}; {only} of {len(weaker)} images fell to it alone"
+    )
+    return Check(key=key, passed=gap <= NOISE, finding=finding)
+
+
+def ball_is_held(attacked: Attacked, clean: Tensor, epsilon: float, norm: str) -> None:
+    """Raise if an attacked image is further than epsilon away or leaves [0, 1]."""
+    order = float("inf") if norm == "linf" else 2.0
+    moved = torch.linalg.vector_norm((attacked.images - clean).flatten(1), order, dim=1).max()
+    if not float(moved) <= epsilon * (1 + 1e-4) + 1e-6:
+        raise BrokenEvaluation(f"an attack moved an image by {float(moved)}, epsilon is {epsilon}")
+    if not (float(attacked.images.min()) >= 0 and float(attacked.images.max()) <= 1):
+        raise BrokenEvaluation("an attack left [0, 1]")

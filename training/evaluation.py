@@ -1,0 +1,198 @@
+"""The honest evaluation of a bundle: every row of its robustness card, and the card's files."""
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from app.bundle import CARD_FILE, Manifest, read_verified
+from training.ablation import TITLES, ablation_of
+from training.adversary import Attacked, Progress
+from training.attacks import Norm
+from training.autoattack import VERSION
+from training.card import Ablation, Card, Sweep
+from training.checks import (
+    check_bad_purifier,
+    check_eval_mode,
+    check_model,
+    check_sweep,
+    check_undefended,
+    masking_checks,
+    zero_gradient_share,
+)
+from training.data import to_unit
+from training.pictures import card_pictures
+from training.publication import replace_files
+from training.report import command_line, report
+from training.rows import (
+    attacked_shifts,
+    bare_rows,
+    clean_rows,
+    detection_rows,
+    white_box_rows,
+    worst_row,
+)
+from training.state import State, digest_of
+from training.subject import Subject, load_subject, shifts_of, threshold_of, trial_of
+from training.sweep import sweep_of
+from training.trial import Protocol, Trial
+from training.white_box import attack_classifier, attack_pipeline
+
+CARD_PAGE = "CARD.md"
+HISTORY_FILE = "history.json"
+
+
+def evaluate_bundle(
+    bundle_dir: Path,
+    data: Path,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    epsilon: float | None = None,
+    norm: Norm = "linf",
+    quick: bool = False,
+    state_dir: Path | None = None,
+    device: torch.device | None = None,
+    history: Mapping[str, list[dict[str, float]]] | None = None,
+    progress: Progress = print,
+) -> Card:
+    """Evaluate a bundle and write its card, page and plots into it.
+
+    Args:
+        bundle_dir: `models/<name>/<version>`.
+        data: the data set that it was trained on.
+        n: attacked test images, chosen at random by the seed; clean accuracies use all of them.
+        seed: of the choice and of every attack.
+        epsilon: radius in [0, 1] pixel units; the recipe's if not given.
+        norm: of the ball.
+        quick: shortened attacks that measure nothing; the card says so.
+        state_dir: where results are kept, so that a killed evaluation continues.
+        device: to compute on; the CPU if not given.
+        history: records of each training stage, for the plot of the training; those that
+            the bundle keeps from before if not given.
+        progress: takes one line at a time.
+
+    Raises:
+        BrokenEvaluation: the evaluation failed its own tests; nothing is written.
+        BundleError: the bundle is damaged.
+        DataError: the data set does not fit.
+    """
+    subject = load_subject(bundle_dir, data)
+    chosen = epsilon if epsilon is not None else subject.recipe.epsilon
+    make = Protocol.shortened if quick else Protocol
+    protocol = make(epsilon=chosen, norm=norm, n=min(n, len(subject.test)), seed=seed)
+    trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
+    card, curves = evaluate(subject, trial)
+    progress("plots")
+    if history is None:
+        history = _kept_history(bundle_dir, subject.manifest)
+    pictures = card_pictures(trial, card, curves, subject.manifest, history)
+    files = {CARD_FILE: card.model_dump_json(indent=2).encode() + b"\n", **pictures}
+    files[CARD_PAGE] = report(card, sorted(pictures)).encode()
+    if history:
+        files[HISTORY_FILE] = json.dumps(history, indent=1).encode() + b"\n"
+    threshold = threshold_of(subject, trial)
+    replace_files(bundle_dir, files, shift_threshold_bits=threshold)
+    return card
+
+
+def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str, Tensor]]]:
+    """Every row of the card, and the shifts that its detection curves are drawn from.
+
+    Raises:
+        BrokenEvaluation: the evaluation failed its own tests.
+    """
+    for name, network in subject.networks.items():
+        check_eval_mode(network, name)
+    check_model(trial.networks["classifier"], trial.images, trial.labels, "the classifier")
+    check_model(trial.pipeline(), trial.images, trial.labels, "purifier and classifier")
+    test_images = to_unit(subject.test.images).to(trial.images.device)
+    rows = clean_rows(trial, test_images, subject.test.labels.to(trial.images.device))
+    bare = attack_classifier(trial)
+    rows += bare_rows(trial, bare)
+    check_undefended(rows[-2])
+    ablations, sweep = _checked_first(trial, bare)
+    found = attack_pipeline(trial)
+    rows += white_box_rows(trial, found)
+    checks = masking_checks(
+        found.autoattack.robust,
+        found.gradient.robust,
+        {name: attacked.robust for name, attacked in found.pgd.items()},
+        found.square.robust,
+        found.transfer.robust if found.transfer else None,
+        zero_gradient_share(trial.pipeline(), trial.images, trial.labels),
+    )
+    clean_shifts = shifts_of(trial, to_unit(subject.test.images))
+    attacked = attacked_shifts(trial, bare, found)
+    card = Card(
+        rows=tuple(rows),
+        headline=worst_row(trial, found),
+        ablations=ablations,
+        sweep=sweep,
+        checks=checks,
+        detection=detection_rows(trial, clean_shifts, attacked, threshold_of(subject, trial)),
+        attack_warnings=tuple(sorted(trial.warnings)),
+        omitted=_omitted(trial),
+        bundle=subject.manifest.name,
+        version=subject.manifest.version,
+        quick=trial.protocol.quick,
+        data=subject.data,
+        data_sha256=digest_of(subject.test.images, subject.test.labels),
+        norm=trial.protocol.norm,
+        epsilon=trial.protocol.epsilon,
+        n=trial.protocol.n,
+        seed=trial.protocol.seed,
+        versions=_versions(),
+        command=_command(subject, trial.protocol),
+    )
+    return card, {"clean": ("clean", clean_shifts), **attacked}
+
+
+def _kept_history(bundle_dir: Path, manifest: Manifest) -> Mapping[str, list[dict[str, float]]]:
+    """The training records that an earlier evaluation left in the bundle."""
+    if HISTORY_FILE not in manifest.files:
+        return {}
+    history: Mapping[str, list[dict[str, float]]] = json.loads(
+        read_verified(bundle_dir, manifest, HISTORY_FILE)
+    )
+    return history
+
+
+def _checked_first(trial: Trial, bare: Attacked) -> tuple[tuple[Ablation, ...], Sweep]:
+    """Ablation and sweep, before the expensive attacks: a broken evaluation shows here already."""
+    ablations = []
+    for name in TITLES:
+        if name in trial.networks:
+            ablations.append(ablation_of(trial, name, bare))
+            if name == "normal_teacher":
+                check_bad_purifier(ablations[-1].end_to_end)
+    sweep = sweep_of(trial)
+    check_sweep(sweep, trial.classes)
+    return tuple(ablations), sweep
+
+
+def _omitted(trial: Trial) -> tuple[str, ...]:
+    """What the weights did not allow to measure."""
+    wanted = [*TITLES, "surrogate_purifier", "surrogate_classifier"]
+    missing = [name for name in wanted if name not in trial.networks]
+    return tuple(f"Not measured: the bundle's weights have no {name}." for name in missing)
+
+
+def _versions() -> dict[str, str]:
+    """Of what computed the figures."""
+    name, _, number = VERSION.partition(" ")
+    return {name: number, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _command(subject: Subject, protocol: Protocol) -> str:
+    """The command that makes the card again."""
+    options: dict[str, object] = {"n": protocol.n, "seed": protocol.seed}
+    if protocol.epsilon != subject.recipe.epsilon:
+        options["epsilon"] = protocol.epsilon
+    if protocol.norm != "linf":
+        options["norm"] = protocol.norm
+    options["quick"] = protocol.quick
+    return command_line(subject.manifest.name, subject.manifest.version, options)

@@ -1,0 +1,189 @@
+"""The plots of a card, as PNG files of under 100 KB."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.typing import RcKeyType
+from PIL import Image
+from torch import Tensor
+
+from training.card import Sweep
+
+# Colours of Okabe and Ito, which colour-blind readers tell apart.
+BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+PURIFIED = "purified, attacked end-to-end"
+_COLOURS = (BLUE, ORANGE, GREEN, PINK)
+_STYLE: dict[RcKeyType, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "svg.hashsalt": "limbeck",
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An image (C, H, W) in [0, 1] with the classifier's answer."""
+
+    image: Tensor
+    answer: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of the grid."""
+
+    clean: Answered
+    attacked: Answered
+    purified: Answered
+
+
+def epsilon_plot(sweep: Sweep, headline: float) -> bytes:
+    """Accuracy over epsilon, classifier alone and purified."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.0, 3.6)
+        epsilons = [point.epsilon for point in sweep.points]
+        bare = [point.bare for point in sweep.points]
+        purified = [point.purified for point in sweep.points]
+        axes.plot(
+            epsilons,
+            purified,
+            "o-",
+            color=BLUE,
+            markersize=4,
+            label="purified, attacked end-to-end",
+        )
+        axes.plot(epsilons, bare, "s--", color=ORANGE, markersize=4, label="classifier alone")
+        axes.axvline(headline, color="#999999", linewidth=1, linestyle=":")
+        axes.text(headline, 1.03, f"ε = {headline:.3g}", ha="center", color="#555555", fontsize=9)
+        axes.set_xlabel(f"ε ({_norm_name(sweep.norm)}, pixels in [0, 1])")
+        axes.set_ylabel("accuracy under attack")
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.legend(loc="upper right")
+        return _png(figure)
+
+
+def detection_plot(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]]) -> bytes:
+    """ROC curves of detection by shift: title to false alarms, detections and AUROC."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(5.2, 4.6)
+        for colour, (title, (false_alarms, detections, area)) in zip(
+            _COLOURS, curves.items(), strict=False
+        ):
+            axes.step(
+                false_alarms,
+                detections,
+                where="post",
+                color=colour,
+                label=f"{title} (AUROC {area:.3f})",
+            )
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":", label="chance")
+        axes.set_xlabel("false alarms on clean images")
+        axes.set_ylabel("attacked images detected")
+        axes.set_ylim(-0.02, 1.02)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0))
+        figure.legend(loc="outside lower center", fontsize=9)
+        return _png(figure)
+
+
+def training_plot(history: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
+    """Loss and accuracies over the epochs of every stage.
+
+    Args:
+        history: stage -> one record per epoch; `loss` and, as shares, whatever was measured.
+    """
+    stages = {name: records for name, records in history.items() if records}
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(2.9 * max(1, len(stages)), 4.2), layout="constrained")
+        grid = figure.subplots(2, max(1, len(stages)), squeeze=False, sharex="col")
+        for column, (name, records) in enumerate(stages.items()):
+            _stage_curves(grid[0, column], grid[1, column], records)
+            grid[0, column].set_title(name.replace("_", " "), fontsize=10)
+        grid[0, 0].set_ylabel("training loss")
+        grid[1, 0].set_ylabel("validation accuracy")
+        return _png(figure)
+
+
+def _stage_curves(losses: Axes, accuracies: Axes, records: Sequence[Mapping[str, float]]) -> None:
+    """The curves of one stage."""
+    epochs = range(1, len(records) + 1)
+    losses.plot(epochs, [record["loss"] for record in records], "o-", color="#555555", markersize=3)
+    measured = [name for name in ("clean", "grey-box", "end-to-end") if name in records[0]]
+    for colour, name in zip((GREEN, BLUE, ORANGE), measured, strict=False):
+        values = [record.get(name, float("nan")) for record in records]
+        accuracies.plot(epochs, values, "o-", color=colour, markersize=3, label=name)
+    accuracies.set_xlabel("epoch")
+    accuracies.set_ylim(-0.02, 1.02)
+    accuracies.yaxis.set_major_formatter(PercentFormatter(1.0))
+    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if measured:
+        accuracies.legend(fontsize=8, loc="lower right")
+
+
+def example_plot(examples: Sequence[Example], epsilon: float) -> bytes:
+    """A row for each example: clean, attacked, purified, and what purification changed."""
+    titles = ("clean", f"attacked, ε = {epsilon:.3g}", "purified", "change")
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(5.6, 1.62 * len(examples) + 0.25), layout="constrained")
+        grid = figure.subplots(len(examples), 4, squeeze=False)
+        for row, example in zip(grid, examples, strict=True):
+            stages = (example.clean, example.attacked, example.purified)
+            # What purification took away or added; grey is unchanged.
+            difference = (example.purified.image - example.attacked.image + 1) / 2
+            pictures = [stage.image for stage in stages] + [difference]
+            for axes, picture in zip(row, pictures, strict=True):
+                axes.imshow(_rgb(picture), interpolation="nearest")
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.spines[:].set_visible(False)
+            for axes, stage in zip(row[:3], stages, strict=True):
+                right = stage.answer == example.clean.answer
+                axes.set_xlabel(
+                    f'"{stage.answer}" {stage.confidence:.0%}',
+                    color="#222222" if right else ORANGE,
+                    fontweight="normal" if right else "bold",
+                )
+        for axes, title in zip(grid[0], titles, strict=True):
+            axes.set_title(title, fontsize=10)
+        return _png(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes; no global state, no window."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _rgb(image: Tensor) -> np.ndarray[Any, Any]:
+    """(C, H, W) in [0, 1] as (H, W, 3)."""
+    pixels = image.detach().cpu().numpy().transpose(1, 2, 0)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def _norm_name(norm: str) -> str:
+    return {"linf": "L∞", "l2": "L2"}[norm]
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure on white, with a palette of 256 colours: a third of the bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small = io.BytesIO()
+    picture.save(small, format="png", optimize=True)
+    return small.getvalue()
