@@ -7,7 +7,7 @@ import hashlib
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -88,14 +88,18 @@ def load_dataset(source: Path, spec: InputSpec | None = None) -> Dataset:
     """
     files = {split: sorted(found) for split, found in _read(source, SPLITS).items()}
     given = spec
-    spec = spec or _common_spec([item for found in files.values() for item in found], source)
+    # Both splits may have a file of the same name.
+    paths = [(f"{split}/{name}", c) for split, found in files.items() for name, c in found]
+    spec = spec or _common_spec(paths, source)
     names = tuple(sorted({name.split("/")[0] for name, _ in files["train"]}))
     unseen = {name.split("/")[0] for name, _ in files["test"]} - set(names)
     if unseen:
         raise DataError(f"{source}: test has classes that train lacks: {', '.join(sorted(unseen))}")
     if len(names) < 2:
         raise DataError(f"{source}: train has {len(names)} class(es); at least 2 are needed")
-    train, test = (_decode(files[split], names, spec, source) for split in SPLITS)
+    problems: list[str] = []
+    train, test = (_decode(files, split, names, spec, problems) for split in SPLITS)
+    _raise_problems(problems, source)
     if given is None and _is_grey(train.images) and _is_grey(test.images):
         spec = spec.model_copy(update={"channels": 1})
         train, test = (replace(split, images=split.images[:, :1]) for split in (train, test))
@@ -110,25 +114,33 @@ def load_split(
     Raises:
         DataError: as `load_dataset`.
     """
-    files = sorted(_read(source, (split,))[split])
-    found = sorted({name.split("/")[0] for name, _ in files})
+    files = {split: sorted(_read(source, (split,))[split])}
+    found = sorted({name.split("/")[0] for name, _ in files[split]})
     names = tuple(class_names or found)
     if not set(found) <= set(names):
         unknown = ", ".join(sorted(set(found) - set(names)))
         raise DataError(f"{source}: {split} has classes that the bundle lacks: {unknown}")
-    return _decode(files, names, spec, source)
+    problems: list[str] = []
+    decoded = _decode(files, split, names, spec, problems)
+    _raise_problems(problems, source)
+    return decoded
 
 
 def split_validation(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Training and validation images, separated by seed.
 
     Files named `<group>_<number>.*` are frames of one group, near-copies of each other: a group
-    stays whole.
+    stays whole. A prefix that a whole class shares, as a camera gives it, makes no group.
     """
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(split.names):
         frame = re.fullmatch(r"(.+)_\d+\.[^.]+", name)
         groups.setdefault(frame[1] if frame else name, []).append(index)
+    class_sizes = Counter(name.split("/")[0] for name in split.names)
+    for key, members in list(groups.items()):
+        if len(members) == class_sizes[key.split("/")[0]]:
+            del groups[key]
+            groups.update({split.names[index]: [index] for index in members})
     keys = sorted(groups)
     order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist()
     wanted = max(1, round(fraction * len(split)))
@@ -211,20 +223,23 @@ def _is_grey(images: Tensor) -> bool:
 
 
 def _decode(
-    files: Sequence[tuple[str, bytes]], class_names: tuple[str, ...], spec: InputSpec, source: Path
+    files: Mapping[str, Sequence[tuple[str, bytes]]],
+    split: str,
+    class_names: tuple[str, ...],
+    spec: InputSpec,
+    problems: list[str],
 ) -> Split:
-    """Decode the files of one split."""
+    """Decode the files of one split; those that cannot be read are added to the problems."""
     numbers = {name: number for number, name in enumerate(class_names)}
-    pixels = np.empty((len(files), *spec.shape), np.uint8)
-    problems = []
-    for row, (name, content) in enumerate(files):
+    found = files[split]
+    pixels = np.zeros((len(found), *spec.shape), np.uint8)
+    for row, (name, content) in enumerate(found):
         try:
             pixels[row] = decode_image(content, spec).pixels
         except ServiceError as error:
-            problems.append(f"{name} ({error})")
-    _raise_problems(problems, source)
-    labels = torch.tensor([numbers[name.split("/")[0]] for name, _ in files])
-    return Split(torch.from_numpy(pixels), labels, tuple(name for name, _ in files), class_names)
+            problems.append(f"{split}/{name} ({error})")
+    labels = torch.tensor([numbers[name.split("/")[0]] for name, _ in found])
+    return Split(torch.from_numpy(pixels), labels, tuple(name for name, _ in found), class_names)
 
 
 def _raise_problems(problems: Sequence[str], source: Path, what: str = "cannot be read") -> None:
