@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -35,11 +36,16 @@ class Checkpoint:
         """The saved state, or None where there is none.
 
         Raises:
-            CheckpointError: the file was written under other settings, data or seed.
+            CheckpointError: the file is damaged, or was written under other settings, data or seed.
         """
         if not self.path.exists():
             return None
-        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+            raise CheckpointError(
+                f"{self.path} cannot be read; remove it to train this stage anew"
+            ) from error
         if state.pop("identity") != self.identity:
             raise CheckpointError(
                 f"{self.path} was written by a run with other settings, data or seed; "

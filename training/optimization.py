@@ -85,7 +85,8 @@ class _Trainer:
         self.scheduler = OneCycleLR(
             self.optimizer,
             max_lr=schedule.learning_rate,
-            total_steps=schedule.epochs * self.steps + 1,
+            # A cycle of five steps has no room for its way up: PyTorch would divide by zero.
+            total_steps=max(6, schedule.epochs * self.steps + 1),
             pct_start=0.2,
         )
         self.average: AveragedModel | None = None
