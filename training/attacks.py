@@ -34,7 +34,8 @@ def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _norms(perturbation: Tensor) -> Tensor:
     """Euclidean norm of each image's perturbation, (N, 1, 1, 1)."""
-    return perturbation.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
+    norms: Tensor = torch.linalg.vector_norm(perturbation.flatten(1), dim=1)
+    return norms.clamp_min(1e-12).reshape(-1, 1, 1, 1)
 
 
 def project(perturbed: Tensor, images: Tensor, epsilon: float, norm: Norm = "linf") -> Tensor:

@@ -10,7 +10,7 @@ from training.recipes import Augmentation
 
 
 def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Images (N, C, H, W) in [0, 1], each moved, turned, scaled, flipped and re-contrasted at random.
+    """Images (N, C, H, W) in [0, 1], each moved, turned, scaled, flipped, re-contrasted at random.
 
     Pixels from beyond the border repeat the border.
     """

@@ -14,7 +14,9 @@ def pixel_loss(purified: Tensor, target: Tensor) -> Tensor:
     that are mostly background that the logit terms would drown it.
     """
     side = float(purified[0, 0].numel()) ** 0.5
-    return functional.mse_loss(purified, target, reduction="sum") / (len(purified) * side)
+    squares = functional.mse_loss(purified, target, reduction="sum")
+    loss: Tensor = squares / (len(purified) * side)
+    return loss
 
 
 def agreement_loss(logits: Tensor, target_logits: Tensor) -> Tensor:

@@ -95,6 +95,9 @@ class Classifier(nn.Module):
         returns: logits (N, K).
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         channels: int,

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch import nn
+
+from training.networks import Classifier, ConvAutoencoder, multiply_adds, parameters
+from training.recipes import RECIPES, Recipe
+from training.stages import build_classifier, build_purifier
+
+SHAPES = [(1, 28, 28), (3, 32, 32), (3, 16, 24)]
+
+
+def autoencoder(channels: int = 1, residual: bool = False) -> ConvAutoencoder:
+    torch.manual_seed(0)
+    return ConvAutoencoder(channels, (4, 8), (1, 0), residual)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_autoencoder_keeps_the_shape_and_the_unit_box(
+    shape: tuple[int, int, int], residual: bool
+) -> None:
+    images = torch.rand(5, *shape)
+    purified = autoencoder(shape[0], residual)(images).detach()
+    assert purified.shape == images.shape
+    assert float(purified.min()) >= 0 and float(purified.max()) <= 1
+    assert float(purified.std()) > 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_classifier_gives_one_logit_per_class(shape: tuple[int, int, int]) -> None:
+    logits = Classifier(shape[0], (4, 8), (0, 1), 7)(torch.rand(5, *shape))
+    assert logits.shape == (5, 7)
+
+
+def test_skips_carry_detail_past_the_narrowest_layer() -> None:
+    network = autoencoder().eval()
+    images = torch.rand(1, 1, 8, 8)
+    whole = network(images)
+    nn.init.zeros_(network.decoder[0].get_submodule("0").get_parameter("weight"))
+    without_depth = network(images)
+    assert not torch.equal(whole, without_depth)
+    assert not torch.equal(without_depth, network(torch.rand(1, 1, 8, 8)))
+
+
+@pytest.mark.parametrize("network", [autoencoder(), Classifier(1, (4, 8), (0, 1), 3, dropout=0.5)])
+def test_in_eval_mode_an_image_has_one_answer_whatever_its_batch(network: nn.Module) -> None:
+    network.eval()
+    images = torch.rand(6, 1, 16, 16)
+    with torch.no_grad():
+        together = network(images)
+        alone = torch.cat([network(image[None]) for image in images])
+        assert torch.equal(network(images), together)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_the_same_seed_builds_the_same_network() -> None:
+    one, same = autoencoder(), autoencoder()
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("widths", "depths"), [((), ()), ((4,), (0, 0)), ((4, 8), (1,))])
+def test_widths_without_depths_are_refused(
+    widths: tuple[int, ...], depths: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="must pair up"):
+        ConvAutoencoder(1, widths, depths)
+
+
+def test_multiply_adds_are_counted_as_by_hand() -> None:
+    purifier = ConvAutoencoder(1, (2,), (0,))
+    # 3x3 convolution to 2 maps of 2x2, then a 4x4 transposed one from each of these 2x2 places.
+    assert multiply_adds(purifier, (1, 4, 4)) == 2 * 2 * (2 * 9) + 2 * 2 * (2 * 16)
+    assert parameters(purifier) == 2 * 9 + 2 * 2 + (2 * 16 + 1)
+    classifier = Classifier(1, (2,), (0,), 3)
+    # 5x5 convolution to 2 maps of 2x2, then 2 pooled features to 3 logits.
+    assert multiply_adds(classifier, (1, 4, 4)) == 2 * 2 * (2 * 25) + 2 * 3
+    assert parameters(classifier) == 2 * 25 + 2 * 2 + (2 * 3 + 3)
+
+
+def test_counting_leaves_the_network_as_it_was() -> None:
+    network = autoencoder().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    counted = multiply_adds(network, (1, 8, 8))
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert multiply_adds(network, (1, 8, 8)) == counted
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_a_shipped_student_is_small(recipe: Recipe) -> None:
+    shape = (3, 32, 32)
+    student = multiply_adds(build_purifier(recipe.student, 3), shape)
+    teacher = multiply_adds(build_purifier(recipe.teacher, 3), shape)
+    assert student < 20_000_000
+    assert student * 4 <= teacher
+    assert multiply_adds(build_classifier(recipe, 3, 10), shape) > 0

@@ -1,0 +1,97 @@
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from training.recipes import HARDENED, PAPER, RECIPES, Recipe, overridden, recipe_of, settings_of
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_a_recipe_comes_back_from_its_settings(recipe: Recipe) -> None:
+    plain = json.loads(json.dumps(settings_of(recipe)))
+    assert recipe_of(plain) == recipe
+    assert overridden(recipe, []) == recipe
+
+
+def test_recipes_are_known_by_their_names() -> None:
+    assert dict(RECIPES) == {"paper": PAPER, "hardened": HARDENED}
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        PAPER.epsilon = 0.1  # type: ignore[misc]
+
+
+def test_paper_attacks_the_classifier_and_hardened_the_pipeline() -> None:
+    for stage in (PAPER.adversarial_teacher, PAPER.distillation):
+        assert stage.attack is not None and stage.attack.through == "classifier"
+    for stage in (HARDENED.adversarial_teacher, HARDENED.distillation):
+        assert stage.attack is not None and stage.attack.through == "pipeline"
+    assert PAPER.classifier == HARDENED.classifier
+    assert PAPER.normal_teacher.attack is HARDENED.normal_teacher.attack is None
+
+
+def test_overrides_reach_every_depth_and_type() -> None:
+    changed = overridden(
+        PAPER,
+        [
+            "seed=7",
+            "epsilon=1",
+            "distillation.schedule.epochs=3",
+            "student.widths=[4, 8]",
+            "student.residual=true",
+            "distillation.attack.through=pipeline",
+            "distillation.attack.steps = 2",
+            "distillation.normal_share=[1, 0.5]",
+            "classifier.schedule.augmentation.flip=true",
+            "adversarial_teacher.attack=null",
+        ],
+    )
+    schedule = replace(PAPER.distillation.schedule, epochs=3)
+    attack = replace(PAPER.distillation.attack, through="pipeline", steps=2)
+    distillation = replace(
+        PAPER.distillation, schedule=schedule, attack=attack, normal_share=(1.0, 0.5)
+    )
+    assert changed.distillation == distillation
+    assert (changed.seed, changed.epsilon) == (7, 1.0)
+    assert isinstance(changed.epsilon, float)
+    assert changed.student == replace(PAPER.student, widths=(4, 8), residual=True)
+    assert changed.classifier.schedule.augmentation.flip
+    assert changed.adversarial_teacher.attack is None
+    assert changed.teacher == PAPER.teacher
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("distillation.schedule.epoch=3", r"no setting 'distillation\.schedule\.epoch'.*epochs"),
+        ("distilation.schedule.epochs=3", r"no setting .* known there"),
+        ("seed.more=3", "no setting 'seed.more'"),
+        ("seed", "wants path=value, got 'seed'"),
+        ("=3", "no setting ''"),
+        ("seed=1.5", r"recipe\.seed must be .*int.*got 1\.5"),
+        ("seed=true", r"recipe\.seed must be .*int"),
+        ("epsilon=true", r"recipe\.epsilon must be .*float"),
+        ("epsilon=much", r"recipe\.epsilon must be .*float.*got 'much'"),
+        ("student.residual=1", r"student\.residual must be .*bool"),
+        ("student.widths=4", r"student\.widths must be"),
+        ("student.widths=[4, 8.5]", r"student\.widths must be .*int.*got 8\.5"),
+        ("distillation.normal_share=[1]", r"normal_share must be"),
+        ("distillation.attack.through=purifier", r"through must be .*got 'purifier'"),
+        ("distillation.attack=null", r"distillation\.attack must be an object"),
+        ("distillation.attack={}", "are unknown or missing"),
+        ("normal_teacher.attack=3", "must be an object, got 3"),
+    ],
+)
+def test_a_wrong_override_is_named(assignment: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        overridden(PAPER, [assignment])
+
+
+def test_settings_of_another_program_are_refused() -> None:
+    settings = settings_of(PAPER)
+    del settings["seed"]
+    with pytest.raises(ValueError, match=r"recipe: settings \['seed'\] are unknown or missing"):
+        recipe_of(settings)
+    with pytest.raises(ValueError, match=r"\['colour'\]"):
+        recipe_of({**settings_of(PAPER), "colour": "red"})
