@@ -13,7 +13,7 @@ from training.ablation import TITLES, ablation_of
 from training.adversary import Attacked, Progress
 from training.attacks import Norm
 from training.autoattack import VERSION
-from training.card import Ablation, Card, Sweep
+from training.card import Ablation, Card, Check, Sweep
 from training.checks import (
     check_bad_purifier,
     check_eval_mode,
@@ -39,7 +39,7 @@ from training.state import State, digest_of
 from training.subject import Subject, load_subject, shifts_of, threshold_of, trial_of
 from training.sweep import sweep_of
 from training.trial import Protocol, Trial
-from training.white_box import attack_classifier, attack_pipeline
+from training.white_box import WhiteBox, attack_classifier, attack_pipeline
 
 CARD_PAGE = "CARD.md"
 HISTORY_FILE = "history.json"
@@ -117,14 +117,6 @@ def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str,
     ablations, sweep = _checked_first(trial, bare)
     found = attack_pipeline(trial)
     rows += white_box_rows(trial, found)
-    checks = masking_checks(
-        found.autoattack.robust,
-        found.gradient.robust,
-        {name: attacked.robust for name, attacked in found.pgd.items()},
-        found.square.robust,
-        found.transfer.robust if found.transfer else None,
-        zero_gradient_share(trial.pipeline(), trial.images, trial.labels),
-    )
     clean_shifts = shifts_of(trial, to_unit(subject.test.images))
     attacked = attacked_shifts(trial, bare, found)
     card = Card(
@@ -132,7 +124,7 @@ def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str,
         headline=worst_row(trial, found),
         ablations=ablations,
         sweep=sweep,
-        checks=checks,
+        checks=_masking(trial, found),
         detection=detection_rows(trial, clean_shifts, attacked, threshold_of(subject, trial)),
         attack_warnings=tuple(sorted(trial.warnings)),
         omitted=_omitted(trial),
@@ -149,6 +141,18 @@ def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str,
         command=_command(subject, trial.protocol),
     )
     return card, {"clean": ("clean", clean_shifts), **attacked}
+
+
+def _masking(trial: Trial, found: WhiteBox) -> tuple[Check, ...]:
+    """Whether weaker attacks won where stronger ones lost."""
+    return masking_checks(
+        found.autoattack.robust,
+        found.gradient.robust,
+        {name: attacked.robust for name, attacked in found.pgd.items()},
+        found.square.robust,
+        found.transfer.robust if found.transfer else None,
+        zero_gradient_share(trial.pipeline(), trial.images, trial.labels),
+    )
 
 
 def _kept_history(bundle_dir: Path, manifest: Manifest) -> Mapping[str, list[dict[str, float]]]:

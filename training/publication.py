@@ -22,7 +22,7 @@ from app.bundle import (
     read_manifest,
     read_verified,
 )
-from training.export import check_parity, export_onnx
+from training.export import Kind, check_parity, export_onnx
 from training.weights import save_networks
 
 
@@ -57,18 +57,11 @@ def write_bundle(
         ParityError: a graph does not compute what its network computes; nothing is written.
         FileExistsError: the version is there already.
     """
-    files = dict(extra_files or {})
-    for key, kind, file in (
-        ("student", "purifier", PURIFIER_FILE),
-        ("classifier", "classifier", CLASSIFIER_FILE),
-    ):
-        files[file] = export_onnx(networks[key], kind, spec)  # type: ignore[arg-type]
-        check_parity(networks[key], files[file], images)
     folder = models_dir / name
+    if version is not None and (folder / str(version)).exists():
+        raise FileExistsError(f"{folder / str(version)} exists already")
+    files = {**(extra_files or {}), **_network_files(networks, spec, images)}
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        save_networks(networks, Path(scratch) / WEIGHTS_FILE)
-        files[WEIGHTS_FILE] = (Path(scratch) / WEIGHTS_FILE).read_bytes()
     while True:
         chosen = version if version is not None else _next_version(folder)
         manifest = Manifest(
@@ -88,6 +81,25 @@ def write_bundle(
             # Another run took the number meanwhile; a number asked for is an error.
             if version is not None:
                 raise
+
+
+def _network_files(
+    networks: Mapping[str, nn.Module], spec: InputSpec, images: Tensor
+) -> dict[str, bytes]:
+    """Both graphs, checked against their networks, and the weights of all networks."""
+    kinds: dict[Kind, tuple[str, str]] = {
+        "purifier": ("student", PURIFIER_FILE),
+        "classifier": ("classifier", CLASSIFIER_FILE),
+    }
+    files = {}
+    for kind, (key, file) in kinds.items():
+        files[file] = export_onnx(networks[key], kind, spec)
+        check_parity(networks[key], files[file], images)
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Path(scratch) / WEIGHTS_FILE
+        save_networks(networks, weights)
+        files[WEIGHTS_FILE] = weights.read_bytes()
+    return files
 
 
 def replace_files(

@@ -59,18 +59,7 @@ def white_box_rows(trial: Trial, found: WhiteBox) -> list[Row]:
             versions=VERSION,
         )
     ]
-    for name in LOSSES:
-        restarts = f"{protocol.pgd_restarts} random starts"
-        rows.append(
-            trial.row(
-                f"end_to_end_pgd_{name.replace('-', '_')}",
-                f"End-to-end PGD, {name}",
-                found.pgd[name].robust,
-                defence="student",
-                sees="everything",
-                attack=f"PGD-{protocol.pgd_steps}, {name} loss, {restarts}",
-            )
-        )
+    rows += pgd_rows(trial, found)
     rows.append(
         trial.row(
             "end_to_end_square",
@@ -95,6 +84,22 @@ def white_box_rows(trial: Trial, found: WhiteBox) -> list[Row]:
         )
     rows.append(worst_row(trial, found))
     return rows
+
+
+def pgd_rows(trial: Trial, found: WhiteBox) -> list[Row]:
+    """PGD on purifier and classifier together, a row for each loss."""
+    settings = f"PGD-{trial.protocol.pgd_steps}, {trial.protocol.pgd_restarts} random starts"
+    return [
+        trial.row(
+            f"end_to_end_pgd_{name.replace('-', '_')}",
+            f"End-to-end PGD, {name}",
+            found.pgd[name].robust,
+            defence="student",
+            sees="everything",
+            attack=f"{settings}, {name} loss",
+        )
+        for name in LOSSES
+    ]
 
 
 def worst_row(trial: Trial, found: WhiteBox) -> Row:

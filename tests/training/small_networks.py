@@ -51,4 +51,5 @@ class Linear(nn.Module):
         logits = self(images)
         margins = logits - logits.gather(1, labels[:, None]) + reach
         margins.scatter_(1, labels[:, None], float("-inf"))
-        return margins.amax(1) < 0
+        standing: Tensor = margins.amax(1) < 0
+        return standing

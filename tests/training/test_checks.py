@@ -1,0 +1,159 @@
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.training.cards import make_card
+from tests.training.small_networks import Linear
+from training.adversary import Attacked
+from training.card import Row, Sweep, SweepPoint, accuracy_row
+from training.checks import (
+    BrokenEvaluation,
+    ball_is_held,
+    check_bad_purifier,
+    check_eval_mode,
+    check_model,
+    check_sweep,
+    check_undefended,
+    masking_checks,
+)
+
+
+class _Wrapped(nn.Module):
+    """A good classifier, spoilt."""
+
+    def __init__(self, spoil: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = Linear()
+        self.spoil = spoil
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.spoil(self.inner, images)
+
+
+def _centred(inner: nn.Module, images: Tensor) -> Tensor:
+    """Logits that turn on the images' own contrast, so that their scale matters."""
+    logits: Tensor = inner(images - 0.5)
+    return logits
+
+
+def _bytes_wanted(inner: nn.Module, images: Tensor) -> Tensor:
+    """Right for pixels of 0..255; in [0, 1] every image looks black."""
+    return _centred(inner, images / 255)
+
+
+SPOILT: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "probabilities": lambda inner, images: inner(images).softmax(1),
+    "not deterministic": lambda inner, images: inner(images) + torch.randn(5),
+    "0..255": _bytes_wanted,
+    "no gradient": lambda inner, images: inner(images.detach()),
+    "not finite": lambda inner, images: inner(images) / 0.0,
+}
+
+
+def _images_and_labels() -> tuple[Tensor, Tensor]:
+    images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return images, _centred(Linear(), images).argmax(1)
+
+
+def test_a_sound_model_passes() -> None:
+    images, labels = _images_and_labels()
+    check_model(_Wrapped(_centred), images, labels, "it")
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_a_spoilt_model_stops_the_evaluation(fault: str) -> None:
+    images, labels = _images_and_labels()
+    with pytest.raises(BrokenEvaluation, match=fault):
+        check_model(_Wrapped(SPOILT[fault]), images, labels, "it")
+
+
+def test_batch_norm_in_train_mode_stops_the_evaluation() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    network.eval()
+    check_eval_mode(network, "it")
+    network[1].train()
+    with pytest.raises(BrokenEvaluation, match=r"it is in train mode \(1\)"):
+        check_eval_mode(network, "it")
+
+
+def _row(correct: int, n: int = 100) -> Row:
+    return accuracy_row("key", "Title", torch.arange(n) < correct, defence="none", epsilon=0.3)
+
+
+@pytest.mark.parametrize("check", [check_undefended, check_bad_purifier])
+def test_what_must_break_must_break(check: Callable[[Row], None]) -> None:
+    check(_row(0))
+    check(_row(1))
+    with pytest.raises(BrokenEvaluation, match=r"30\.0%"):
+        check(_row(30))
+
+
+def _sweep(last: float) -> Sweep:
+    points = (*make_card().sweep.points[:2], SweepPoint(epsilon=1.0, bare=0.0, purified=last))
+    return make_card().sweep.model_copy(update={"points": points})
+
+
+def test_the_sweep_must_end_at_chance() -> None:
+    check_sweep(_sweep(0.0), classes=10)
+    check_sweep(_sweep(0.1), classes=10)
+    with pytest.raises(BrokenEvaluation, match=r"still 40\.0% at epsilon 1"):
+        check_sweep(_sweep(0.4), classes=10)
+
+
+def _standing(share: float) -> Tensor:
+    return torch.arange(1000) < share * 1000
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """What each attack leaves standing."""
+
+    autoattack: float = 0.5
+    gradient: float = 0.5
+    pgd: float = 0.55
+    square: float = 0.7
+    transfer: float = 0.8
+    zero_gradients: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("shares", "failed"),
+    [
+        (_Shares(), set()),
+        (_Shares(square=0.495), set()),
+        (_Shares(square=0.4), {"square"}),
+        (_Shares(transfer=0.4), {"transfer"}),
+        (_Shares(pgd=0.45), {"pgd_margin"}),
+        (_Shares(zero_gradients=0.2), {"zero_gradients"}),
+        (_Shares(pgd=0.3, square=0.1, transfer=0.2), {"pgd_margin", "square", "transfer"}),
+    ],
+)
+def test_weaker_attacks_that_win_are_told(shares: _Shares, failed: set[str]) -> None:
+    checks = masking_checks(
+        _standing(shares.autoattack),
+        _standing(shares.gradient),
+        {"margin": _standing(shares.pgd)},
+        _standing(shares.square),
+        _standing(shares.transfer),
+        shares.zero_gradients,
+    )
+    assert {check.key for check in checks if not check.passed} == failed
+
+
+def test_an_attack_that_cheats_stops_the_evaluation() -> None:
+    clean = torch.full((2, 1, 8, 8), 0.5)
+    robust = torch.ones(2, dtype=torch.bool)
+    ball_is_held(Attacked(clean + 0.1, robust), clean, 0.1, "linf")
+    ball_is_held(Attacked(clean + 0.1, robust), clean, 0.8, "l2")
+    for norm, epsilon in (("linf", 0.09), ("l2", 0.79)):
+        with pytest.raises(BrokenEvaluation, match="moved"):
+            ball_is_held(Attacked(clean + 0.1, robust), clean, epsilon, norm)
+    with pytest.raises(BrokenEvaluation, match="left"):
+        ball_is_held(Attacked(clean + 0.6, robust), clean, 0.7, "linf")

@@ -1,0 +1,193 @@
+"""The whole evaluation, quick, on networks that were really trained (on drawn digits)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from app.bundle import MANIFEST_FILE, InputSpec, Provenance, read_manifest, read_verified
+from training.card import Card
+from training.checks import BrokenEvaluation
+from training.data import load_dataset, to_unit
+from training.digits import write_digit_dataset
+from training.evaluation import evaluate_bundle
+from training.pictures import main as draw_picture
+from training.publication import write_bundle
+from training.recipes import PAPER, overridden, settings_of
+from training.stages import build_classifier, build_purifier
+
+SPEC = InputSpec(channels=1, height=28, width=28)
+RECIPE = overridden(
+    PAPER,
+    [
+        "classifier.widths=[8, 16]",
+        "classifier.depths=[0, 0]",
+        "classifier.dropout=0",
+        "teacher.widths=[8]",
+        "teacher.depths=[0]",
+        "student.widths=[4]",
+        "student.depths=[0]",
+        "validation_fraction=0.2",
+    ],
+)
+HISTORY = {"classifier": [{"loss": 1.0, "clean": 0.5}, {"loss": 0.5, "clean": 0.9}]}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A data set and the bundle of networks trained on it."""
+
+    data: Path
+    bundle: Path
+
+
+def _train(network: nn.Module, images: Tensor, targets: Tensor, steps: int) -> nn.Module:
+    """Fit the targets: labels by cross-entropy, images by squared distance."""
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
+    for batch in torch.randint(len(images), (steps, 64)):
+        outputs = network(images[batch])
+        of_labels = targets.dtype == torch.int64
+        loss_of = functional.cross_entropy if of_labels else functional.mse_loss
+        optimizer.zero_grad()
+        torch.autograd.backward(loss_of(outputs, targets[batch]))
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture
+def trained(networks: dict[str, nn.Module], data: Path, tmp_path: Path) -> Trained:
+    """A fresh bundle, for each test to evaluate."""
+    dataset = load_dataset(data)
+    provenance = Provenance(
+        command="a test",
+        recipe=RECIPE.name,
+        settings=settings_of(RECIPE),
+        seed=RECIPE.seed,
+        git_commit=None,
+        data_name=dataset.name,
+        data_sha256=dataset.sha256,
+        versions={},
+        machine="a test",
+        stage_seconds={},
+    )
+    bundle = write_bundle(
+        tmp_path / "models",
+        name="digits",
+        labels=dataset.train.class_names,
+        spec=SPEC,
+        networks=networks,
+        images=to_unit(dataset.test.images[:32]),
+        provenance=provenance,
+    )
+    return Trained(data, bundle)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn digits."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    write_digit_dataset(folder, 20, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def networks(data: Path) -> dict[str, nn.Module]:
+    """A classifier and purifiers, none of which ever saw an attack."""
+    split = load_dataset(data).train
+    images, labels = to_unit(split.images), split.labels
+    found: dict[str, nn.Module] = {}
+    for seed, prefix in enumerate(("", "surrogate_")):
+        torch.manual_seed(seed)
+        network = build_classifier(RECIPE, 1, len(split.class_names))
+        found[f"{prefix}classifier"] = _train(network, images, labels, 100)
+        name = "surrogate_purifier" if prefix else "student"
+        found[name] = _train(build_purifier(RECIPE.student, 1), images, images, 80)
+    found["normal_teacher"] = _train(build_purifier(RECIPE.teacher, 1), images, images, 80)
+    return found
+
+
+def _evaluate(trained: Trained, lines: list[str], state: Path | None = None) -> Card:
+    return evaluate_bundle(
+        trained.bundle,
+        trained.data,
+        n=30,
+        quick=True,
+        state_dir=state,
+        history=HISTORY,
+        progress=lines.append,
+    )
+
+
+def test_the_card_holds_every_row_and_lies_in_the_bundle(trained: Trained, tmp_path: Path) -> None:
+    card = _evaluate(trained, [])
+    assert [row.key for row in card.rows] == [
+        "bare_clean",
+        "purified_clean",
+        "bare_autoattack",
+        "grey_box",
+        "end_to_end_autoattack",
+        "end_to_end_pgd_cross_entropy",
+        "end_to_end_pgd_margin",
+        "end_to_end_square",
+        "transfer",
+        "worst_case",
+    ]
+    assert card.row("bare_clean").n == 100 and card.row("bare_clean").accuracy > 0.7
+    assert card.row("bare_autoattack").accuracy == 0
+    assert all(row.n == 30 and row.epsilon == 0.3 for row in card.rows[2:])
+    assert card.headline.correct <= min(row.correct for row in card.rows[4:-1])
+    assert [ablation.key for ablation in card.ablations] == ["normal_teacher"]
+    assert any("ablation_both" in omitted for omitted in card.omitted)
+    assert card.quick and "--quick" in card.command
+    assert {item.key for item in card.detection} >= {"grey_box", "end_to_end"}
+
+    manifest = read_manifest(trained.bundle)
+    written = Card.model_validate_json(read_verified(trained.bundle, manifest, "card.json"))
+    assert written == card
+    assert manifest.shift_threshold_bits == card.detection[0].threshold_bits
+    for name in ("CARD.md", "epsilon.png", "detection.png", "examples.png", "training.png"):
+        assert read_verified(trained.bundle, manifest, name)
+
+    picture = tmp_path / "purification.png"
+    draw_picture([str(trained.bundle), str(picture), "--row", "1"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_evaluation_continues_and_ends_the_same(trained: Trained, tmp_path: Path) -> None:
+    whole = _evaluate(trained, [])
+
+    class Killed(BaseException):
+        pass
+
+    class KillsAt(list[str]):
+        def append(self, line: str) -> None:
+            super().append(line)
+            if line.startswith("end-to-end - AutoAttack gradients:"):
+                raise Killed
+
+    manifest = (trained.bundle / MANIFEST_FILE).read_bytes()
+    with pytest.raises(Killed):
+        _evaluate(trained, KillsAt(), tmp_path / "state")
+    assert (trained.bundle / MANIFEST_FILE).read_bytes() == manifest
+
+    lines: list[str] = []
+    assert _evaluate(trained, lines, tmp_path / "state") == whole
+    started = [line for line in lines if line.endswith(" ...")]
+    assert started[0] == "end-to-end - Square ..."
+
+
+def test_an_attack_too_weak_to_mean_anything_stops_it(trained: Trained) -> None:
+    manifest = (trained.bundle / MANIFEST_FILE).read_bytes()
+    with pytest.raises(BrokenEvaluation, match="undefended classifier keeps"):
+        evaluate_bundle(
+            trained.bundle,
+            trained.data,
+            n=30,
+            epsilon=0.001,
+            quick=True,
+            progress=lambda line: None,
+        )
+    assert (trained.bundle / MANIFEST_FILE).read_bytes() == manifest

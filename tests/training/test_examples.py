@@ -1,0 +1,27 @@
+import torch
+
+from app.bundle import InputSpec
+from training.digits import draw_digit
+from training.examples import example_images, label_indices
+
+
+def test_grey_examples_are_drawn_digits_with_their_labels() -> None:
+    images, labels = example_images(InputSpec(channels=1, height=28, width=28))
+    assert images.shape == (len(labels), 1, 28, 28) and images.dtype == torch.float32
+    for image, label in zip(images, labels, strict=True):
+        assert label is not None
+        drawn = torch.from_numpy(draw_digit(int(label), seed=int(label)).copy())
+        assert torch.equal((image[0] * 255).round().byte(), drawn)
+
+
+def test_colour_examples_fit_an_oblong_input() -> None:
+    images, labels = example_images(InputSpec(channels=3, height=32, width=48))
+    assert images.shape == (len(labels), 3, 32, 48)
+    assert float(images.min()) >= 0 and 0.5 < float(images.max()) <= 1
+    assert all(float(image.std()) > 0.05 for image in images)
+
+
+def test_an_image_without_a_label_keeps_the_classifiers_answer() -> None:
+    answers = torch.tensor([2, 2, 2])
+    found = label_indices(["b", None, "unknown"], ["a", "b", "c"], answers)
+    assert found.tolist() == [1, 2, 2]

@@ -1,0 +1,41 @@
+from tests.training.cards import make_card
+from training.report import command_line, report
+
+PICTURES = ("epsilon.png", "detection.png", "examples.png")
+
+
+def test_the_page_states_the_worst_case_first_and_how_to_run_it_again() -> None:
+    page = report(make_card(), PICTURES)
+    opening = page.split("##")[0]
+    assert "50.0 % (40.4 % to 59.6 %)" in opening and "98.0 % when nobody attacks" in opening
+    assert "trial run" not in opening
+    assert "| Worst case | purifier and classifier, with gradients | an attack |" in page
+    assert "limbeck-train evaluate models/digits/3 --data <folder> --n 100 --seed 0" in page
+    assert "0.987" in page and "0.125 bits" in page
+    assert all(f"]({name})" in page for name in PICTURES)
+
+
+def test_pictures_that_are_not_there_are_not_shown() -> None:
+    assert "](training.png)" not in report(make_card(), PICTURES)
+
+
+def test_a_trial_run_says_so_first() -> None:
+    assert "A trial run with shortened attacks" in report(make_card(quick=True), ()).split("##")[0]
+
+
+def test_a_failed_check_is_not_hidden() -> None:
+    page = report(make_card(masked=True), ())
+    assert "| **failed** | Square leaves 50.0% |" in page
+    assert "may mask gradients" in page and "a warning of the attack" in page
+    assert "may mask gradients" not in report(make_card(), ())
+
+
+def test_tables_have_as_many_cells_in_every_line() -> None:
+    for block in report(make_card(), PICTURES).split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1
+
+
+def test_the_command_names_only_what_was_asked_for() -> None:
+    line = command_line("mnist", 1, {"n": 5, "quick": True, "other": False})
+    assert line == "limbeck-train evaluate models/mnist/1 --data <folder> --n 5 --quick"
