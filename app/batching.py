@@ -37,12 +37,14 @@ class Dispatcher:
     """The inference thread of one device.
 
     Attributes:
-        changed: guards all its queues; notified when one of them changes.
+        changed: guards all its queues.
+        closed: whether anything more is accepted.
     """
 
     def __init__(self, name: str = "inference") -> None:
         self.changed = threading.Condition()
         self.closed = False
+        self._waking = False
         self._queues: list[Queue] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         # A daemon: an inference that hangs must not keep the process from ending.
@@ -57,6 +59,21 @@ class Dispatcher:
         """Serve this queue too."""
         with self.changed:
             self._queues.append(queue)
+
+    def wake_soon(self) -> None:
+        """Let the thread look at its queues when the event loop has worked off what is ready.
+
+        Requests that arrive together are queued in one turn of the loop. Waking the thread at the
+        first of them would make it take that one alone, and fight the loop for the interpreter.
+        """
+        if self._loop is not None and not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        with self.changed:
+            self.changed.notify()
 
     def start(self) -> None:
         """Start computing; outcomes are delivered on the running event loop."""

@@ -116,7 +116,7 @@ class Lane(Generic[ItemT, ResultT]):
             self._arriving -= len(tickets)
             self._waiting.extend(tickets)
             self._on_depth(len(self._waiting))
-            self._changed.notify()
+        self._dispatcher.wake_soon()
 
     def withdraw(self, places: int, tickets: Sequence[Ticket[ItemT, ResultT]]) -> None:
         """Free places that were not used, and items that nobody waits for any more."""
@@ -129,7 +129,7 @@ class Lane(Generic[ItemT, ResultT]):
             self._arriving -= places
             self._waiting = deque(t for t in self._waiting if not t.future.done())
             self._on_depth(len(self._waiting))
-            self._changed.notify()  # the thread may be waiting for these
+        self._dispatcher.wake_soon()  # the thread may be waiting for these
 
     def waits_since(self) -> float | None:
         """When the first item was queued; None if none waits."""

@@ -1,11 +1,16 @@
 """What is known of one request while it is answered: its id, its stages, its outcome."""
 
+import itertools
+import os
 import re
 import time
-import uuid
 from dataclasses import dataclass, field
 
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
+
+# Unique without asking the operating system for randomness at every request.
+_PROCESS = os.urandom(8).hex()
+_COUNT = itertools.count(1)
 
 # In the order in which they happen.
 STAGES = ("read", "decode", "queue", "purify", "classify", "encode")
@@ -49,4 +54,4 @@ def request_id(offered: str | None) -> str:
     """The offered id, if it can be put into a header and a log line as it is; else a new one."""
     if offered is not None and _SANE_ID.fullmatch(offered):
         return offered
-    return uuid.uuid4().hex
+    return f"{_PROCESS}{next(_COUNT):016x}"

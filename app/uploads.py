@@ -101,16 +101,19 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         raise ClientGone from error
 
 
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"An image may have {limit} bytes.")
+
+
 async def _read_raw(request: Request, announced: int | None, limit: int) -> bytes:
-    too_large = BodyTooLarge(f"An image may have {limit} bytes.")
     if announced is not None and announced > limit:
-        raise too_large
+        raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     async for chunk in _chunks(request):
         size += len(chunk)
         if size > limit:
-            raise too_large
+            raise _too_large(limit)
         chunks.append(chunk)
     if not size:
         raise EmptyBody("Send an image as the body.")
@@ -213,7 +216,7 @@ class _Form:
             return
         file = self._files[-1]
         if len(file) + end - start > self.limits.max_image_bytes:
-            raise BodyTooLarge(f"An image may have {self.limits.max_image_bytes} bytes.")
+            raise _too_large(self.limits.max_image_bytes)
         file += memoryview(data)[start:end]
 
     def _on_end(self) -> None:

@@ -111,6 +111,16 @@ def test_what_waits_becomes_the_next_batch() -> None:
     asyncio.run(scenario())
 
 
+def test_what_comes_together_is_computed_together() -> None:
+    async def scenario() -> None:
+        async with Bench(Doubling()) as bench:
+            together = [bench.begin(number) for number in range(5)]
+            assert await asyncio.gather(*together) == [[0], [2], [4], [6], [8]]
+            assert bench.run.batches == [[0, 1, 2, 3, 4]]
+
+    asyncio.run(scenario())
+
+
 def test_a_full_queue_refuses_at_once_and_recovers() -> None:
     async def scenario() -> None:
         async with Bench(Doubling(open=False), Limits(queue_size=2)) as bench:
