@@ -1,1 +1,7 @@
 """The purifying inference service: decodes, purifies and classifies uploaded images."""
+
+import os
+
+# onnxruntime reports its use to its vendor unless this is set before it is first imported. Whoever
+# wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
