@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from app.bundle import WEIGHTS_FILE, Manifest, read_manifest, read_verified
-from training.adversary import logits_of, pgd_cascade
+from training.adversary import logits_of, outputs_of, pgd_cascade
 from training.attacks import Norm, margin_loss
 from training.card import Card
 from training.detection import auroc, roc_curve
@@ -53,7 +53,6 @@ def card_pictures(
         if key != "clean"
     }
     networks = trial.networks
-    # The attack that breaks the classifier alone: what the service is there to repair.
     examples = make_examples(
         networks["student"],
         networks["classifier"],
@@ -67,8 +66,14 @@ def card_pictures(
         "detection.png": detection_plot(curves),
         "examples.png": example_plot(examples, card.epsilon),
     }
-    if history:
-        pictures["training.png"] = training_plot(history)
+    # The curves of the ablation and of the surrogate say little, and there are many.
+    main_stages = {
+        stage: records
+        for stage, records in history.items()
+        if not stage.startswith(("ablation", "surrogate"))
+    }
+    if main_stages:
+        pictures["training.png"] = training_plot(main_stages)
     return pictures
 
 
@@ -81,35 +86,50 @@ def make_examples(
     norm: Norm = "linf",
     seed: int = 0,
 ) -> list[Example]:
-    """Examples of images that no data set holds, attacked through the classifier alone."""
+    """Examples of images that no data set holds.
+
+    The first half is attacked through the classifier alone, as by someone who does not know of the
+    purifier; the second half through both.
+    """
     images, names = example_images(manifest.input)
     device = next(iter(classifier.buffers())).device
     images = images.to(device)
     answers = logits_of(classifier, images).argmax(1)
     labels = label_indices(names, manifest.labels, answers).to(device)
-    attacked = pgd_cascade(
-        classifier,
-        images,
-        labels,
-        epsilon=epsilon,
-        losses=(margin_loss,),
-        steps=100,
-        norm=norm,
-        seed=seed,
-    ).images
-    with torch.no_grad():
-        purified = purifier(attacked)
-    stages = (images, attacked, purified)
-    chances = [logits_of(classifier, stage).softmax(1).cpu() for stage in stages]
-    examples = []
-    for row in range(len(images)):
-        top = [chance[row].max(0) for chance in chances]
-        clean, hit, restored = (
-            Answered(stage[row].cpu(), manifest.labels[int(best.indices)], float(best.values))
-            for stage, best in zip(stages, top, strict=True)
+    half = (len(images) + 1) // 2
+    parts = []
+    for model, part in (
+        (classifier, slice(0, half)),
+        (nn.Sequential(purifier, classifier), slice(half, None)),
+    ):
+        attacked = pgd_cascade(
+            model,
+            images[part],
+            labels[part],
+            epsilon=epsilon,
+            losses=(margin_loss,),
+            steps=100,
+            restarts=3,
+            norm=norm,
+            seed=seed,
         )
-        examples.append(Example(clean, hit, restored))
-    return examples
+        parts.append(attacked.images)
+    attacked_images = torch.cat(parts)
+    stages = (images, attacked_images, outputs_of(purifier, attacked_images))
+    answered = [_answered(classifier, stage, manifest) for stage in stages]
+    return [
+        Example("attack on classifier" if row < half else "attack on both", *row_of)
+        for row, row_of in enumerate(zip(*answered, strict=True))
+    ]
+
+
+def _answered(classifier: nn.Module, images: Tensor, manifest: Manifest) -> list[Answered]:
+    """The images with the classifier's answers."""
+    chances = logits_of(classifier, images).softmax(1).max(1)
+    return [
+        Answered(image.cpu(), manifest.labels[int(index)], float(chance))
+        for image, index, chance in zip(images, chances.indices, chances.values, strict=True)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

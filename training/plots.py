@@ -44,8 +44,9 @@ class Answered:
 
 @dataclass(frozen=True)
 class Example:
-    """One row of the grid."""
+    """One row of the grid; `attack` says what the attack saw."""
 
+    attack: str
     clean: Answered
     attacked: Answered
     purified: Answered
@@ -139,7 +140,7 @@ def example_plot(examples: Sequence[Example], epsilon: float) -> bytes:
     """A row for each example: clean, attacked, purified, and what purification changed."""
     titles = ("clean", f"attacked, ε = {epsilon:.3g}", "purified", "change")
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(5.6, 1.62 * len(examples) + 0.25), layout="constrained")
+        figure = Figure(figsize=(5.8, 1.62 * len(examples) + 0.25), layout="constrained")
         grid = figure.subplots(len(examples), 4, squeeze=False)
         for row, example in zip(grid, examples, strict=True):
             stages = (example.clean, example.attacked, example.purified)
@@ -151,6 +152,7 @@ def example_plot(examples: Sequence[Example], epsilon: float) -> bytes:
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.spines[:].set_visible(False)
+            row[0].set_ylabel(example.attack, fontsize=9, color="#555555")
             for axes, stage in zip(row[:3], stages, strict=True):
                 right = stage.answer == example.clean.answer
                 axes.set_xlabel(

@@ -14,7 +14,8 @@ _SEES = {
 _NORMS = {"linf": "L∞", "l2": "L2"}
 _CAPTIONS = {
     "examples.png": "Images drawn by the project or CC0 photographs, never images of the data set: "
-    "clean, attacked end-to-end, purified, and what purification changed.",
+    "clean, attacked (through the classifier alone, or through purifier and classifier), "
+    "purified, and what purification changed (grey is unchanged).",
     "epsilon.png": "Accuracy over epsilon, each model attacked with full access to it.",
     "detection.png": "Telling attacked from clean images by the shift.",
     "training.png": "Training of each stage.",

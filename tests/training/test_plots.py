@@ -19,7 +19,8 @@ from training.plots import (
 def _example() -> Example:
     image = digit_images(1)[0][0]
     noisy = (image + 0.3 * torch.rand(image.shape)).clamp(0, 1)
-    return Example(Answered(image, "0", 0.99), Answered(noisy, "8", 0.9), Answered(image, "0", 0.8))
+    stages = (Answered(image, "0", 0.99), Answered(noisy, "8", 0.9), Answered(image, "0", 0.8))
+    return Example("attack on both", *stages)
 
 
 _RECORD = {"loss": 1.0, "clean": 0.9, "grey-box": 0.5, "end-to-end": 0.1}
