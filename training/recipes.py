@@ -132,7 +132,7 @@ PAPER = Recipe(
     student=Shape(widths=(16, 32), depths=(0, 1)),
     normal_teacher=TeacherStage(schedule=Schedule(epochs=2, batch_size=64), attack=None),
     adversarial_teacher=TeacherStage(
-        schedule=Schedule(epochs=2, batch_size=64, ema_decay=0.995), attack=_BARE
+        schedule=Schedule(epochs=1, batch_size=64, ema_decay=0.995), attack=_BARE
     ),
     distillation=StudentStage(
         schedule=Schedule(epochs=2, batch_size=64, ema_decay=0.998), attack=_BARE
