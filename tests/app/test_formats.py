@@ -36,6 +36,7 @@ def test_sniff_knows_every_any_map(magic: bytes) -> None:
         (b"%!PS-Adobe", "PostScript"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'>", "SVG"),
         (b"<?xml version='1.0'?>\n<!-- drawn -->\n<svg>", "SVG"),
+        (b"\xef\xbb\xbf <!DOCTYPE svg><SVG>", "SVG"),
     ],
 )
 def test_sniff_refuses_other_formats_by_name(beginning: bytes, name: str) -> None:
@@ -43,10 +44,19 @@ def test_sniff_refuses_other_formats_by_name(beginning: bytes, name: str) -> Non
         sniff(beginning)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PN", b"hello", b"RIFF1234WAVE", b"P5x", b"<html>"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PN", b"hello", b"RIFF1234WAVE", b"P5x", b"<html>", b"<?xml?>"]
+)
 def test_sniff_refuses_what_is_no_image(content: bytes) -> None:
     with pytest.raises(NotAnImage):
         sniff(content)
+
+
+@pytest.mark.parametrize("piece", [b"<!---->", b"<?xml?>", b" ", b"\xef\xbb\xbf", b"<!--"])
+def test_no_beginning_costs_more_than_its_length(piece: bytes) -> None:
+    # Undecided to the end: a pattern that backtracks would need longer than the universe lasts.
+    with pytest.raises(NotAnImage):
+        sniff(piece * 200)
 
 
 @pytest.mark.parametrize("lossless", [True, False])
