@@ -28,6 +28,7 @@ T = TypeVar("T")
 _INLINE_PIXELS = 128 * 128
 _INLINE_BYTES = 32 * 1024
 _LARGE_PIXELS = 4_000_000
+_LARGE_BYTES = 4 * 1024 * 1024
 
 
 class CodecPool:
@@ -53,7 +54,8 @@ class CodecPool:
         pixels = size[0] * size[1] if size else 0
         if size and pixels <= _INLINE_PIXELS and len(content) <= _INLINE_BYTES:
             return decode_image(content, spec, max_pixels=self._max_pixels)
-        pool = self._large if pixels > _LARGE_PIXELS else self._threads
+        large = pixels > _LARGE_PIXELS or len(content) > _LARGE_BYTES
+        pool = self._large if large else self._threads
         return await _in(pool, deadline, decode_image, content, spec, max_pixels=self._max_pixels)
 
     async def png(self, purified: npt.NDArray[np.float32], deadline: float) -> bytes:

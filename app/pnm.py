@@ -139,7 +139,7 @@ def _bitmap(content: bytes, header: PnmHeader) -> npt.NDArray[np.uint8]:
 
 def _digits(content: bytes, offset: int, count: int) -> npt.NDArray[np.uint8]:
     """`count` digits 0 or 1, with or without white space between them."""
-    text = b"".join(_COMMENT.sub(b"", content[offset - 1 :]).split())[:count]
+    text = _COMMENT.sub(b"", content[offset - 1 :]).translate(None, b" \t\r\n\v\f")[:count]
     digits = np.frombuffer(text, np.uint8) - np.uint8(ord("0"))
     if len(digits) < count or (count and int(digits.max()) > 1):
         raise CorruptImage("The PBM is truncated or holds something else than 0 and 1.")

@@ -1,4 +1,5 @@
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -86,3 +87,14 @@ def test_eight_bit_samples_are_not_touched() -> None:
     levels = np.arange(256, dtype=np.uint8)
     content = b"P5\n256 1\n255\n" + levels.tobytes()
     assert samples(content) == [levels.tolist()]
+
+
+@pytest.mark.parametrize("filling", [b"11 ", b"1 ", b"1\n"])
+def test_a_bitmap_in_text_costs_memory_like_its_file(filling: bytes) -> None:
+    content = b"P1\n1 1\n" + filling * 500_000
+    header = read_header(content)
+    tracemalloc.start()
+    read_samples(content, header)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(content)
