@@ -71,7 +71,8 @@ class Lane(Generic[ItemT, ResultT]):
         run: computes a batch; gives a result for each item, or an error in its place.
         limits: sizes and times.
         on_batch: called on the event loop with the size of each computed batch.
-        on_depth: called on any thread with the number of waiting items when it changes.
+        on_depth: called on any thread with the change in the number of waiting items. A change, not
+            the number, because the lanes of a bundle's versions are counted together.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Lane(Generic[ItemT, ResultT]):
         limits: Limits,
         *,
         on_batch: Callable[[int], None] = lambda size: None,
-        on_depth: Callable[[int], None] = lambda depth: None,
+        on_depth: Callable[[int], None] = lambda change: None,
     ) -> None:
         self._dispatcher = dispatcher
         self._changed = dispatcher.changed
@@ -115,7 +116,7 @@ class Lane(Generic[ItemT, ResultT]):
         with self._changed:
             self._arriving -= len(tickets)
             self._waiting.extend(tickets)
-            self._on_depth(len(self._waiting))
+            self._on_depth(len(tickets))
         self._dispatcher.wake_soon()
 
     def withdraw(self, places: int, tickets: Sequence[Ticket[ItemT, ResultT]]) -> None:
@@ -127,8 +128,9 @@ class Lane(Generic[ItemT, ResultT]):
             return
         with self._changed:
             self._arriving -= places
+            before = len(self._waiting)
             self._waiting = deque(t for t in self._waiting if not t.future.done())
-            self._on_depth(len(self._waiting))
+            self._on_depth(len(self._waiting) - before)
         self._dispatcher.wake_soon()  # the thread may be waiting for these
 
     def waits_since(self) -> float | None:
@@ -146,7 +148,7 @@ class Lane(Generic[ItemT, ResultT]):
         """Remove and return the next batch."""
         size = min(len(self._waiting), self._limits.batch_size)
         tickets = [self._waiting.popleft() for _ in range(size)]
-        self._on_depth(len(self._waiting))
+        self._on_depth(-size)
         return LaneBatch(self, self._run, tickets)
 
     def observe(self, batch_size: int) -> None:

@@ -105,7 +105,7 @@ class Service:
             model.engine.run,
             self.limits,
             on_batch=metrics.batch_size.observe,
-            on_depth=metrics.queue_depth.set,
+            on_depth=metrics.queue_depth.inc,
         )
         self._dispatcher.add(lane)
         self.metrics.model_info.labels(

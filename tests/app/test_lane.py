@@ -92,7 +92,7 @@ def test_an_item_is_answered() -> None:
             assert await bench.ask(1) == [2]
             assert await bench.ask(1, 2, 3) == [2, 4, 6]
             assert bench.sizes == [1, 3]
-            assert bench.depths == [1, 0, 3, 0]
+            assert bench.depths == [1, -1, 3, -3]
 
     asyncio.run(scenario())
 
@@ -184,6 +184,7 @@ def test_an_abandoned_item_costs_no_compute_and_frees_its_place() -> None:
             assert await alive == [4]
             await first
             assert bench.run.batches == [[0], [2]]
+            assert bench.depths == [1, -1, 1, -1, 1, -1]
 
     asyncio.run(scenario())
 

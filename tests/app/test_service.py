@@ -1,6 +1,8 @@
 """Overload, deadlines and clients that hang up, before a real server with a slow model."""
 
+import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +11,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.main import create_app
+from app.main import build_service, create_app
+from app.service import Wanted
 from app.settings import Settings
+from app.trace import Trace
 from tests.bundles import Design, make_bundle
 from tests.images import PGM_TYPE, pgm
 from tests.serving import running
@@ -134,3 +138,34 @@ def test_a_client_that_hangs_up_frees_its_place(slow_models: Path) -> None:
             assert 'limbeck_queue_depth{model="slow"} 0.0' in client.get("/metrics").text
             assert busy.result().status_code == 200
         assert computed(client) == 1
+
+
+def test_the_versions_of_a_bundle_are_counted_in_one_queue_depth(settings: Settings) -> None:
+    service = build_service(settings)  # never started, so that nothing leaves the queues
+
+    def depth() -> float | None:
+        return service.metrics.registry.get_sample_value("limbeck_queue_depth", {"model": "tiny"})
+
+    async def scenario() -> None:
+        async def wait(selector: str) -> None:
+            await service.infer(
+                [pgm(102)],
+                service.catalog.find(selector),
+                Wanted(plain=True),
+                deadline=time.monotonic() + 60,
+                gone=asyncio.Event().wait,
+                trace=Trace("id"),
+            )
+
+        waiting = [asyncio.create_task(wait(selector)) for selector in ("tiny@1", "tiny@2")]
+        while not depth():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert depth() == 2
+        for left, task in ((1, waiting[0]), (0, waiting[1])):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert depth() == left
+
+    asyncio.run(scenario())
+    service.codecs.close()
