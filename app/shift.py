@@ -29,12 +29,15 @@ def shift_bits(before: Array, after: Array) -> float:
     Source:
         Lin 1991, Divergence measures based on the Shannon entropy.
     """
-    mean = (before + after) / 2
-    divergence = (_relative_entropy(before, mean) + _relative_entropy(after, mean)) / 2
+    divergence = (_bits_from_mean(before, after) + _bits_from_mean(after, before)) / 2
     return min(1.0, max(0.0, divergence))  # rounding may leave the range by an ulp
 
 
-def _relative_entropy(of: Array, to: Array) -> float:
-    """Kullback-Leibler divergence in bits; terms of probability 0 count 0."""
+def _bits_from_mean(of: Array, other: Array) -> float:
+    """Kullback-Leibler divergence from the mean of both, in bits; terms of probability 0 count 0.
+
+    The mean is not halved: half of the smallest float would be 0, and the divergence infinite.
+    """
     support = of > 0
-    return float(np.sum(of[support] * np.log2(of[support] / to[support])))
+    share = of[support] / (of[support] + other[support])
+    return float(np.sum(of[support] * (1 + np.log2(share))))

@@ -15,13 +15,12 @@ def jensen_shannon_bits(before: Tensor, after: Tensor) -> Tensor:
 
     Shape:
         before, after: logits (N, K).
-        returns: (N,).
+        returns: (N,), float64: the service compares its own float64 with a threshold made of these.
     """
     # Double precision: the divergence of two nearly equal answers is a difference of near-equals.
     p, q = before.double().softmax(1), after.double().softmax(1)
     mixture = (p + q) / 2
-    divergence = (_entropy_bits(mixture) - (_entropy_bits(p) + _entropy_bits(q)) / 2).clamp(0, 1)
-    return divergence.float()
+    return (_entropy_bits(mixture) - (_entropy_bits(p) + _entropy_bits(q)) / 2).clamp(0, 1)
 
 
 def _entropy_bits(probabilities: Tensor) -> Tensor:

@@ -26,6 +26,11 @@ def test_a_known_divergence() -> None:
     assert shift_bits(np.array([0.5, 0.5]), np.array([1.0, 0.0])) == pytest.approx(expected)
 
 
+def test_the_smallest_probability_there_is_moves_nothing() -> None:
+    certain = np.array([1.0, 0.0])
+    assert shift_bits(np.array([1.0, 5e-324]), certain) == pytest.approx(0)
+
+
 @given(LOGITS, LOGITS)
 def test_the_shift_is_symmetric_and_between_0_and_1(
     first: list[float], second: list[float]
