@@ -21,7 +21,7 @@ from app.trace import STAGES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-BITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+RATIOS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 # The library would add a gauge `_created` beside every counter, which nothing reads.
@@ -80,11 +80,11 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        self.shift_bits = Histogram(
-            "limbeck_shift_bits",
-            "How far purification moved the classifier: Jensen-Shannon divergence.",
+        self.shift_ratio = Histogram(
+            "limbeck_shift_ratio",
+            "How far purification moved the classifier: Jensen-Shannon divergence in bits, 0 to 1.",
             ["model"],
-            buckets=BITS,
+            buckets=RATIOS,
             registry=registry,
         )
         self.label_changed = Counter(
@@ -122,7 +122,7 @@ class ModelMetrics:
         self._stages = {stage: metrics.stage_seconds.labels(stage, model) for stage in STAGES}
         self.batch_size = metrics.batch_size.labels(model)
         self.queue_depth = metrics.queue_depth.labels(model)
-        self.shift_bits = metrics.shift_bits.labels(model)
+        self.shift_ratio = metrics.shift_ratio.labels(model)
         self.label_changed = metrics.label_changed.labels(model)
 
     def observe(self, stage: str, seconds: float) -> None:

@@ -209,7 +209,7 @@ class Service:
         shift = None
         if plain is not None and purified is not None:
             shift = shift_bits(plain, purified)
-            served.metrics.shift_bits.observe(shift)
+            served.metrics.shift_ratio.observe(shift)
             if plain.argmax() != purified.argmax():
                 served.metrics.label_changed.inc()
         return Inference(image, outcome.purified_image, plain, purified, shift, stages)

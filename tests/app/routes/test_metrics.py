@@ -58,7 +58,7 @@ def test_the_names_types_and_labels_are_those_of_the_design(families: dict[str, 
         "queue_depth": ("gauge", "model"),
         "inflight_requests": ("gauge",),
         "rejected": ("counter", "reason"),
-        "shift_bits": ("histogram", "model"),
+        "shift_ratio": ("histogram", "model"),
         "label_changed": ("counter", "model"),
         "model_info": ("gauge", "model", "provider", "sha256", "version"),
     }
@@ -91,7 +91,7 @@ def test_stages_are_timed_for_each_image(families: dict[str, Metric]) -> None:
 
 
 def test_shifts_and_changed_labels_are_counted(families: dict[str, Metric]) -> None:
-    assert value(families, "limbeck_shift_bits_count", model="tiny") == 2
+    assert value(families, "limbeck_shift_ratio_count", model="tiny") == 2
     assert value(families, "limbeck_label_changed_total", model="tiny") == 1
     assert value(families, "limbeck_batch_size_count", model="tiny") == 2
 
@@ -115,9 +115,7 @@ def test_the_content_type_is_that_of_the_text_format(client: httpx.Client) -> No
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_finds_one_thing_to_say(exposition: str) -> None:
-    # Its linter takes bits for a storage size; the shift is measured in bits of information.
+def test_promtool_has_nothing_to_say(exposition: str) -> None:
     command = ["promtool", "check", "metrics"]
     check = subprocess.run(command, input=exposition, capture_output=True, text=True, check=False)
-    said = (check.stdout + check.stderr).strip().splitlines()
-    assert said == ['limbeck_shift_bits use base unit "bytes" instead of "bits"']
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
