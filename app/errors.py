@@ -55,6 +55,12 @@ class MalformedMultipart(ServiceError):
     status, code, title = 400, "malformed_multipart", "The multipart body is malformed"
 
 
+class Unauthorized(ServiceError):
+    """No API key, or not one of ours."""
+
+    status, code, title = 401, "unauthorized", "An API key is needed"
+
+
 class NotFound(ServiceError):
     """No such route."""
 

@@ -2,21 +2,24 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.catalog import LoadOptions, load_catalog
+from app.errors import Unauthorized
+from app.keys import KeyCheck
 from app.lane import Limits
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.problems import install_problem_handlers
 from app.routes import classify, health, metrics, models, purify
 from app.routes.context import Wiring
+from app.routes.documentation import problems
 from app.schemas import Problem
 from app.service import Service
 from app.settings import Settings, load_settings
@@ -69,8 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings.max_image_bytes, settings.max_request_bytes, settings.max_request_images
         ),
     )
-    for module in (purify, classify, models, health, metrics):
-        app.include_router(module.router)
+    _include_routes(app, [key.get_secret_value() for key in settings.api_keys])
     install_problem_handlers(app)
     _describe_problems(app)
     # The last added is the outermost.
@@ -97,6 +99,16 @@ def build_service(settings: Settings) -> Service:
     return Service(
         catalog, Metrics(), limits, settings.max_image_pixels, settings.request_timeout_s
     )
+
+
+def _include_routes(app: FastAPI, keys: Sequence[str]) -> None:
+    """All routes; with keys, only probes, scrapers and readers of the documentation need none."""
+    needed = [Depends(KeyCheck(keys))] if keys else []
+    refusals = problems(Unauthorized) if keys else {}
+    for module in (purify, classify, models):
+        app.include_router(module.router, dependencies=needed, responses=refusals)
+    for module in (health, metrics):
+        app.include_router(module.router)
 
 
 def _describe_problems(app: FastAPI) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "LIMBECK_"
@@ -15,6 +15,12 @@ _MIB = 1024 * 1024
 
 # Set by others in our namespace: Kubernetes for a Service named limbeck, and the data folder.
 _FOREIGN = re.compile(r"LIMBECK_(DATA|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
+
+# What a header carries unchanged.
+_KEY = re.compile(r"[!-~]+")
+
+# Their values are never printed.
+_SECRET = {"api_keys"}
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -30,7 +36,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535, description="0 takes any free port")
-    workers: int = Field(default=1, ge=1, description="processes; so far one")
+    workers: int = Field(default=1, ge=1, description="processes; so far only 1")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     models_dir: Path = Path("models")
@@ -66,6 +72,9 @@ class Settings(BaseSettings):
         default=1.0, ge=0, description="between failing readiness and closing the listeners"
     )
     drain_seconds: float = Field(default=30.0, ge=0, description="to answer what was accepted")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="separated by commas; unset: nobody is asked for one"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="separated by commas"
     )
@@ -76,6 +85,17 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        keys = [part.strip() for part in value.split(",")]
+        if not all(_KEY.fullmatch(key) for key in keys):
+            # An empty one too: somebody who sets keys must not end up with an open service.
+            raise ValueError("every key must be printable ASCII without spaces, and not empty")
+        return tuple(keys)
 
     @field_validator("port", mode="before")
     @classmethod
@@ -135,6 +155,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 def _explain(problem: Mapping[str, Any]) -> str:
     """One validation problem in the operator's terms."""
-    name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name}={problem['input']!r}: {message}" if name else message
+    if not problem["loc"]:
+        return message
+    field = str(problem["loc"][0])
+    value = "..." if field in _SECRET else repr(problem["input"])
+    return f"{PREFIX}{field.upper()}={value}: {message}"

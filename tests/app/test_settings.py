@@ -31,9 +31,22 @@ def test_a_misspelt_name_fails_with_a_suggestion() -> None:
 
 
 def test_a_setting_that_does_nothing_here_is_not_accepted() -> None:
-    # Somebody who sets keys must not believe that the service asks for them.
-    with pytest.raises(SettingsError, match="LIMBECK_API_KEYS"):
-        load_settings({"LIMBECK_API_KEYS": "secret"})
+    # Somebody who sets a key must not believe that the service asks for it.
+    with pytest.raises(SettingsError, match="LIMBECK_ADMIN_KEY"):
+        load_settings({"LIMBECK_ADMIN_KEY": "secret"})
+
+
+def test_api_keys_are_read_and_kept_to_itself() -> None:
+    settings = load_settings({"LIMBECK_API_KEYS": "first-key, second,key"})
+    assert [key.get_secret_value() for key in settings.api_keys] == ["first-key", "second", "key"]
+    assert "first" not in repr(settings)
+
+
+@pytest.mark.parametrize("keys", ["", ",", "good,", "good,two words", "schlüssel"])
+def test_keys_that_could_not_be_asked_for_are_refused_and_not_shown(keys: str) -> None:
+    with pytest.raises(SettingsError, match=r"LIMBECK_API_KEYS=\.\.\.: every key") as refused:
+        load_settings({"LIMBECK_API_KEYS": keys})
+    assert "good" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
