@@ -1,5 +1,6 @@
 """The whole evaluation, quick, on networks that were really trained (on drawn digits)."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,18 @@ def _train(network: nn.Module, images: Tensor, targets: Tensor, steps: int) -> n
 
 
 @pytest.fixture
-def trained(networks: dict[str, nn.Module], data: Path, tmp_path: Path) -> Trained:
-    """A fresh bundle, for each test to evaluate."""
+def trained(exported: Path, data: Path, tmp_path: Path) -> Trained:
+    """A fresh copy of the bundle, for each test to evaluate."""
+    bundle = tmp_path / "models" / "digits" / "1"
+    shutil.copytree(exported, bundle)
+    return Trained(data, bundle)
+
+
+@pytest.fixture(scope="module")
+def exported(
+    networks: dict[str, nn.Module], data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The bundle of the networks, not evaluated yet."""
     dataset = load_dataset(data)
     provenance = Provenance(
         command="a test",
@@ -73,8 +84,8 @@ def trained(networks: dict[str, nn.Module], data: Path, tmp_path: Path) -> Train
         machine="a test",
         stage_seconds={},
     )
-    bundle = write_bundle(
-        tmp_path / "models",
+    return write_bundle(
+        tmp_path_factory.mktemp("models"),
         name="digits",
         labels=dataset.train.class_names,
         spec=SPEC,
@@ -82,7 +93,6 @@ def trained(networks: dict[str, nn.Module], data: Path, tmp_path: Path) -> Train
         images=to_unit(dataset.test.images[:32]),
         provenance=provenance,
     )
-    return Trained(data, bundle)
 
 
 @pytest.fixture(scope="module")
