@@ -139,6 +139,12 @@ class InvalidParameter(ServiceError):
     status, code, title = 422, "invalid_parameter", "A parameter is invalid"
 
 
+class HeadersTooLarge(ServiceError):
+    """The request line and headers, or the trailers, have more bytes than allowed."""
+
+    status, code, title = 431, "headers_too_large", "The headers are too large"
+
+
 class ClientGone(ServiceError):
     """The client hung up; never sent, only logged and counted."""
 

@@ -8,7 +8,11 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from app.protocol import LimitedProtocol
 from app.server import bind
+
+# Only a server that hangs takes so long, on however busy a machine.
+TIMEOUT_S = 120
 
 
 class _Announcing(uvicorn.Server):
@@ -27,14 +31,16 @@ class _Announcing(uvicorn.Server):
 def running(app: FastAPI) -> Iterator[httpx.Client]:
     """A client of the served app; on leaving, the server shuts down as it would on a signal."""
     sock = bind("127.0.0.1", 0)
-    server = _Announcing(uvicorn.Config(app, log_config=None, access_log=False))
+    config = uvicorn.Config(app, http=LimitedProtocol, log_config=None, access_log=False)
+    server = _Announcing(config)
     thread = threading.Thread(target=server.run, args=([sock],))
     thread.start()
     try:
-        assert server.ended_startup.wait(30)
+        assert server.ended_startup.wait(TIMEOUT_S)
         base_url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base_url, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=base_url, timeout=TIMEOUT_S, trust_env=False) as client:
             yield client
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()

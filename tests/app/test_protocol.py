@@ -1,0 +1,70 @@
+"""What a client can make the server keep before the app sees anything of it."""
+
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.images import pgm
+
+TIMEOUT_S = 60
+HEAD = b"POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+
+
+@pytest.fixture
+def connection(client: httpx.Client) -> Iterator[socket.socket]:
+    """A bare connection to the server."""
+    host, port = client.base_url.host, client.base_url.port
+    assert port is not None
+    with socket.create_connection((host, port), TIMEOUT_S) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        (b"GET /", b"x" * 1024),
+        (b"GET / HTTP/1.1\r\nX: ", b"x" * 1024),
+        (b"GET / HTTP/1.1\r\n", b"X: y\r\n" * 200),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n" * 200),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x" * 1024),
+    ],
+    ids=["line", "header", "headers", "trailers", "chunk extension"],
+)
+def test_what_never_ends_ends_the_connection(
+    connection: socket.socket, beginning: bytes, piece: bytes
+) -> None:
+    connection.sendall(beginning)
+    with pytest.raises(OSError):  # broken pipe, or reset
+        for _ in range(16 * 1024):
+            connection.sendall(piece)
+
+
+def test_headers_that_are_too_large_are_told_so(client: httpx.Client) -> None:
+    host, port = client.base_url.host, client.base_url.port
+    assert port is not None
+    with socket.create_connection((host, port), TIMEOUT_S) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (64 * 1024))
+        with connection.makefile("rb") as answer:
+            said = answer.read()
+    assert said.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"headers_too_large"' in said
+
+
+def test_large_bodies_and_many_requests_on_one_connection_pass(connection: socket.socket) -> None:
+    image = pgm(102, side=100)
+    chunked = b"".join(b"1\r\n%c\r\n" % byte for byte in image)  # more framing than body
+    requests = [
+        HEAD + b"Content-Length: %d\r\n\r\n" % len(image) + image,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked + b"0\r\n\r\n",
+    ] * 8
+    with connection.makefile("rb") as answers:
+        for request in requests:
+            connection.sendall(request)
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+            length = 0
+            while (line := answers.readline()) != b"\r\n":
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            assert b'"label":"grey"' in answers.read(length)
