@@ -44,6 +44,7 @@ class Dispatcher:
     def __init__(self, name: str = "inference") -> None:
         self.changed = threading.Condition()
         self.closed = False
+        self._computing = False
         self._waking = False
         self._queues: list[Queue] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -51,9 +52,11 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     @property
-    def running(self) -> bool:
-        """Whether the thread lives; after `close` it does so only in an inference that hangs."""
-        return self._thread.is_alive()
+    def busy(self) -> bool:
+        """Whether the thread computes, or something waits for it."""
+        with self.changed:
+            waits = any(queue.waits_since() is not None for queue in self._queues)
+            return self._computing or waits
 
     def add(self, queue: Queue) -> None:
         """Serve this queue too."""
@@ -87,7 +90,7 @@ class Dispatcher:
             self.changed.notify_all()
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join, timeout_s)
-        return not self.running
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         """The thread: take, compute, deliver, until closed and empty."""
@@ -102,6 +105,7 @@ class Dispatcher:
     def _take(self) -> Batch | None:
         """The next batch, from the queue whose first item waits longest; None at the end."""
         with self.changed:
+            self._computing = False
             while True:
                 _, queue = min(
                     ((s, q) for q in self._queues if (s := q.waits_since()) is not None),
@@ -115,5 +119,6 @@ class Dispatcher:
                     continue
                 patience = queue.due() - time.monotonic()
                 if patience <= 0 or self.closed:
+                    self._computing = True
                     return queue.take()
                 self.changed.wait(patience)

@@ -16,6 +16,7 @@ import uvicorn
 from app.bundle import BundleError
 from app.logs import configure_logs
 from app.main import create_app
+from app.protocol import LimitedProtocol
 from app.sessions import DeviceError
 from app.settings import PREFIX, Settings, SettingsError, load_settings
 
@@ -35,6 +36,9 @@ class GracefulServer(uvicorn.Server):
         fail_readiness: called with the first signal.
         delay_s: between failing readiness and closing the listeners, so that whoever balances
             load has seen it; an impatient Ctrl-C skips it.
+
+    Attributes:
+        unanswered: how many requests were left at the end.
     """
 
     def __init__(
@@ -44,6 +48,19 @@ class GracefulServer(uvicorn.Server):
         self._fail_readiness = fail_readiness
         self._delay_s = delay_s
         self._close_at: float | None = None
+        self.unanswered = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so: whoever reads the line can connect."""
+        await super().startup(sockets)
+        for sock in sockets or ():
+            host, port = sock.getsockname()[:2]
+            logger.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, and note what a second signal did not wait for."""
+        await super().shutdown(sockets)
+        self.unanswered = len(self.server_state.tasks)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to shut down; uvicorn's own handler would close the listeners at once.
@@ -71,7 +88,6 @@ def serve(settings: Settings, sock: socket.socket) -> int:
         BundleError: a bundle cannot be loaded.
         DeviceError: the device cannot be used.
     """
-    started = time.perf_counter()
     app = create_app(settings)
     service = app.state.wiring.service
 
@@ -80,17 +96,15 @@ def serve(settings: Settings, sock: socket.socket) -> int:
 
     config = uvicorn.Config(
         app,
+        http=LimitedProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
-    host, port = sock.getsockname()[:2]
-    logger.info(
-        "serving on http://%s:%d, loaded in %.2f s", host, port, time.perf_counter() - started
-    )
-    GracefulServer(config, fail_readiness, settings.shutdown_delay_s).run([sock])
-    if service.computing:
+    server = GracefulServer(config, fail_readiness, settings.shutdown_delay_s)
+    server.run([sock])
+    if service.busy or server.unanswered:
         # onnxruntime aborts the process when it is torn down around an inference that still runs.
         logger.error("ended before every request was answered")
         logging.shutdown()
@@ -123,7 +137,8 @@ def run(arguments: Sequence[str]) -> int:
     except (SettingsError, BundleError, DeviceError) as error:
         reason = str(error)
     except OSError as error:
-        reason = f"{settings.host}:{settings.port}: {error.strerror}"
+        address = f"{settings.host}:{settings.port}"
+        reason = f"{error.filename or address}: {error.strerror}"
     print(f"limbeck-serve cannot start: {reason}", file=sys.stderr)
     return STARTUP_FAILED
 

@@ -126,9 +126,9 @@ class Service:
         return ended
 
     @property
-    def computing(self) -> bool:
-        """Whether the inference thread lives."""
-        return self._dispatcher.running
+    def busy(self) -> bool:
+        """Whether an inference runs, or something waits for one."""
+        return self._dispatcher.busy
 
     def deadline(self) -> float:
         """When a request whose body has just arrived must be answered, `time.monotonic()`."""

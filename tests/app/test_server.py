@@ -81,6 +81,11 @@ def test_an_address_in_use_is_named(models_dir: Path, refusal: Refusal) -> None:
     assert f"127.0.0.1:{port}: Address already in use" in said
 
 
+def test_what_the_system_refuses_is_named(refusal: Refusal) -> None:
+    folder = Path("x" * 5000)
+    assert f"cannot start: {folder}: File name too long" in refusal(folder)
+
+
 def test_help_lists_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(["--help"])
