@@ -42,7 +42,8 @@ class Design:
         spec: the images both graphs take.
         labels: as many classes as the graph has, unless a test wants them to differ.
         threshold_bits: the manifest's shift threshold.
-        work: steps of busy work in every run of the classifier, to make it slow.
+        work: steps of busy work for a batch that is not all black, to make it slow; the warm-up,
+            on black images, stays quick.
         poison: whether a white image makes the classifier's result not finite.
         dynamic: whether the batch dimension is open.
         card: content of card.json, None for no card.
@@ -164,7 +165,7 @@ def classifier(design: Design) -> onnx.ModelProto:
 def _busy_work(constants: Constants, steps: int) -> list[onnx.NodeProto]:
     """Nodes that multiply a matrix `steps` times and add 0 to the logits in the end."""
     size = 64
-    constants["steps"] = np.int64(steps)
+    constants["limit"] = np.float32(steps)
     constants["condition"] = np.bool_(True)
     constants["matrix"] = (np.eye(size) * 0.999).astype(np.float32)
     state = [size, size]
@@ -188,6 +189,9 @@ def _busy_work(constants: Constants, steps: int) -> list[onnx.NodeProto]:
         # From the input, so that nothing can be computed ahead when the graph is loaded.
         helper.make_node("ReduceMax", ["images"], ["brightest"], keepdims=0),
         helper.make_node("Mul", ["matrix", "brightest"], ["state"]),
+        helper.make_node("Ceil", ["brightest"], ["any"]),  # 0 or 1
+        helper.make_node("Mul", ["any", "limit"], ["exact"]),
+        helper.make_node("Cast", ["exact"], ["steps"], to=TensorProto.INT64),
         helper.make_node("Loop", ["steps", "condition", "state"], ["worked"], body=body),
         helper.make_node("ReduceMax", ["worked"], ["number"], keepdims=0),
         helper.make_node("Mul", ["number", "nothing"], ["idle"]),
