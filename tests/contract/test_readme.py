@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 from app.errors import ServiceError
 from app.metrics import Metrics
 from app.settings import PREFIX, Settings
+from training.card import Card
 from training.cli import parser
 
 ROOT = Path(__file__).parents[2]
@@ -102,3 +103,26 @@ def test_every_local_link_leads_somewhere() -> None:
     assert links
     missing = [link for link in links if not (ROOT / link).exists()]
     assert missing == []
+
+
+CARD_ROWS = {
+    "clean, classifier alone": "bare_clean",
+    "clean, purified": "purified_clean",
+    "attack on the classifier, nothing purifies": "bare_autoattack",
+    "grey-box: the same attack, then purified": "grey_box",
+    "end-to-end: AutoAttack on purifier and classifier": "end_to_end_autoattack",
+    "worst case over all attacks": "headline",
+}
+
+
+def test_the_table_of_figures_is_what_the_cards_say() -> None:
+    cards = [
+        Card.model_validate_json((ROOT / "models" / bundle / "1" / "card.json").read_bytes())
+        for bundle in ("mnist", "mnist-paper")
+    ]
+    assert not any(card.quick for card in cards)
+    shown = {what.replace("*", ""): figures for what, *figures in rows("How much it helps")}
+    assert shown.keys() == CARD_ROWS.keys()
+    for what, key in CARD_ROWS.items():
+        measured = [card.headline if key == "headline" else card.row(key) for card in cards]
+        assert shown[what] == [f"{100 * row.accuracy:.1f}" for row in measured], what
