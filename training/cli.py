@@ -14,10 +14,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     arguments_given = list(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(arguments_given)
-    # PyTorch takes seconds to import: a misspelt argument is answered without it.
-    from training import commands
-
     try:
+        # PyTorch takes seconds to import: a misspelt argument is answered without it.
+        from training import commands
+
         match arguments.command:
             case "run":
                 commands.run(arguments, arguments_given)
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="train, export and evaluate a bundle"))
     _add_evaluate(commands.add_parser("evaluate", help="make a bundle's robustness card"))
     fetch = commands.add_parser("data", help="fetch a public data set")
-    fetch.add_argument("name", help="mnist")
+    fetch.add_argument("name", help="mnist, cifar10 or gtsrb")
     fetch.add_argument("--out", type=Path, default=Path("data"), metavar="DIR")
     fetch.add_argument("--mirror", metavar="URL", help="take the files from here instead")
     shown = commands.add_parser("list", help="show the recipes, or one with all its settings")

@@ -1,29 +1,36 @@
 """What the commands of `limbeck-train` do, apart from reading their arguments."""
 
+import json
+import re
 import shlex
+import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from app.bundle import InputSpec
-from training.data import load_dataset, to_unit
+from app.bundle import NAME_PATTERN, WEIGHTS_FILE, InputSpec, digest, read_manifest
+from training.data import Dataset, load_dataset, to_unit
 from training.download import fetch
 from training.evaluation import evaluate_bundle
+from training.export import PARITY_BATCHES
 from training.networks import multiply_adds, parameters
 from training.provenance import provenance_of
 from training.publication import write_bundle
 from training.recipes import RECIPES, Recipe, overridden, settings_of
 from training.stages import Run, build_classifier, build_purifier, run_stages
+from training.weights import save_networks
 
 
 def run(arguments: Namespace, command_line: Sequence[str]) -> None:
     """Train, export and evaluate a bundle."""
     recipe = overridden(RECIPES[arguments.recipe], arguments.set)
+    chosen = device(arguments)
     dataset = load_dataset(arguments.data, _spec(arguments))
     suffix = "" if recipe.name == "hardened" else f"-{recipe.name}"
     name = arguments.name or dataset.name + suffix
+    _check_bundle_to_be(name, dataset)
     report(
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of "
         f"{dataset.spec.width}x{dataset.spec.height}x{dataset.spec.channels}, "
@@ -31,20 +38,9 @@ def run(arguments: Namespace, command_line: Sequence[str]) -> None:
     )
     describe(recipe, dataset.spec, len(dataset.train.class_names))
     work = arguments.work or Path("runs") / name
-    training = Run(recipe, dataset, work, device(arguments), report)
+    training = Run(recipe, dataset, work, chosen, report)
     run_stages(training)
-    images = to_unit(dataset.test.images[:64])
-    bundle = write_bundle(
-        arguments.out,
-        name=name,
-        labels=dataset.train.class_names,
-        spec=dataset.spec,
-        networks=training.networks,
-        images=images,
-        provenance=provenance_of(training, shlex.join(["limbeck-train", *command_line])),
-        version=arguments.version,
-    )
-    report(f"wrote {bundle}")
+    bundle = _published(training, name, arguments, shlex.join(["limbeck-train", *command_line]))
     if arguments.evaluate:
         evaluate_bundle(
             bundle,
@@ -53,10 +49,62 @@ def run(arguments: Namespace, command_line: Sequence[str]) -> None:
             seed=recipe.seed,
             quick=arguments.quick,
             state_dir=work / "evaluation",
-            device=device(arguments),
+            device=chosen,
             history=training.histories,
             progress=report,
         )
+
+
+def _check_bundle_to_be(name: str, dataset: Dataset) -> None:
+    """Say before hours of training what would stop the export after them.
+
+    Raises:
+        ValueError: the bundle cannot have this name, or there are too few test images.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"a bundle cannot be called {name!r}; --name takes {NAME_PATTERN}")
+    if len(dataset.test) < max(PARITY_BATCHES):
+        raise ValueError(
+            f"{dataset.name} has {len(dataset.test)} test images; the check of the exported "
+            f"graphs needs {max(PARITY_BATCHES)}"
+        )
+
+
+def _published(training: Run, name: str, arguments: Namespace, command: str) -> Path:
+    """The bundle of a finished run.
+
+    A command that was interrupted after it wrote its bundle finds it again.
+    """
+    written = _written_before(arguments.out / name, arguments.version, training)
+    if written is not None:
+        report(f"{written} has these weights already")
+        return written
+    dataset = training.dataset
+    bundle = write_bundle(
+        arguments.out,
+        name=name,
+        labels=dataset.train.class_names,
+        spec=dataset.spec,
+        networks=training.networks,
+        images=to_unit(dataset.test.images[:64]),
+        provenance=provenance_of(training, command),
+        version=arguments.version,
+    )
+    report(f"wrote {bundle}")
+    return bundle
+
+
+def _written_before(folder: Path, version: int | None, training: Run) -> Path | None:
+    """The newest bundle of the folder (or that of the version), if it has the run's weights."""
+    versions = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    newest = version if version is not None else max(versions, default=None)
+    if newest is None or newest not in versions:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        save_networks(training.networks, Path(scratch) / WEIGHTS_FILE)
+        weights = digest((Path(scratch) / WEIGHTS_FILE).read_bytes())
+    bundle = folder / str(newest)
+    return bundle if read_manifest(bundle).files.get(WEIGHTS_FILE) == weights else None
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -95,7 +143,7 @@ def _print_settings(settings: dict[str, object], path: str = "") -> None:
         if isinstance(value, dict):
             _print_settings(value, f"{path}{name}.")
         else:
-            print(f"  {path}{name}={value}")
+            print(f"  {path}{name}={json.dumps(value)}")
 
 
 def describe(recipe: Recipe, spec: InputSpec, classes: int) -> None:

@@ -1,0 +1,249 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from app.bundle import CLASSIFIER_FILE, PURIFIER_FILE, WEIGHTS_FILE, read_manifest, read_verified
+from tests.training.file_server import FileServer, serving
+from training.card import Card
+from training.cli import INTERRUPTED, main
+from training.digits import draw_digits, write_digit_dataset
+from training.recipes import HARDENED, overridden, settings_of
+
+# Enough for the evaluation to find the undefended classifier broken, and no more.
+SETTINGS = (
+    "classifier.widths=[8, 16, 32]",
+    "classifier.depths=[0, 0, 0]",
+    "classifier.schedule.epochs=15",
+    "classifier.schedule.batch_size=16",
+    "classifier.schedule.learning_rate=0.02",
+    "classifier.schedule.augmentation.rotation_degrees=0",
+    "classifier.schedule.augmentation.scale=0",
+    "teacher.widths=[8]",
+    "teacher.depths=[0]",
+    "student.widths=[4]",
+    "student.depths=[0]",
+    "normal_teacher.schedule.epochs=2",
+    "adversarial_teacher.schedule.epochs=2",
+    "distillation.schedule.epochs=2",
+    "validation_fraction=0.1",
+)
+OVERRIDES = [part for setting in SETTINGS for part in ("--set", setting)]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty training images and ten test images of each digit."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    write_digit_dataset(folder, per_class=20)
+    return folder
+
+
+def training_command(digits: Path, folder: Path, *more: str) -> list[str]:
+    """A whole training of everything into the folder."""
+    where = ["--data", str(digits), "--out", str(folder / "models"), "--work", str(folder / "work")]
+    command = [sys.executable, "-m", "training", "run", "hardened", *where, *OVERRIDES]
+    return [*command, "--device", "cpu", "--quick", "--n", "40", *more]
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    # One thread: how a sum is split between threads must not differ between the runs compared.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(command: list[str]) -> list[str]:
+    """The lines of a command that ends well."""
+    process = start(command)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return output.splitlines()
+
+
+def interrupt_at(command: list[str], line_start: str) -> tuple[int, str]:
+    """Status and errors of a command that gets Ctrl-C when it prints a line."""
+    process = start(command)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(line_start):
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+@pytest.fixture(scope="module")
+def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a training that nobody interrupted, and what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, finish(training_command(digits, folder))
+
+
+def test_training_ends_with_a_bundle_and_its_card(whole: tuple[Path, list[str]]) -> None:
+    folder, lines = whole
+    bundle = folder / "models" / "digits" / "1"
+    manifest = read_manifest(bundle)
+    for name in manifest.files:
+        read_verified(bundle, manifest, name)
+    assert manifest.labels == tuple("0123456789")
+    assert manifest.input.shape == (1, 28, 28)
+    assert manifest.shift_threshold_bits is not None
+    provenance = manifest.provenance
+    assert provenance.settings == settings_of(overridden(HARDENED, SETTINGS))
+    assert provenance.command.startswith("limbeck-train run hardened --data ")
+    assert provenance.versions.keys() >= {"python", "torch", "onnx", "numpy"}
+    assert provenance.stage_seconds.keys() >= {"classifier", "student", "surrogate_purifier"}
+    card = Card.model_validate_json(read_verified(bundle, manifest, "card.json"))
+    assert card.quick and card.n == 40
+    assert "CARD.md" in manifest.files
+    assert f"wrote {bundle}" in lines
+
+
+def test_progress_tells_costs_epochs_and_time_left(whole: tuple[Path, list[str]]) -> None:
+    _, lines = whole
+    assert lines[0].startswith("digits: 200 training and 100 test images of 28x28x1, 10 classes")
+    assert sum("multiply-adds" in line for line in lines) == 3
+    epochs = [line for line in lines if line.startswith("student: epoch")]
+    assert len(epochs) == 2
+    assert "end-to-end" in epochs[0] and epochs[0].endswith("left)")
+
+
+def test_the_bundle_runs_without_pytorch(whole: tuple[Path, list[str]]) -> None:
+    bundle = whole[0] / "models" / "digits" / "1"
+    images = draw_digits(range(10), seed=5).astype(np.float32) / 255
+    sessions = [
+        onnxruntime.InferenceSession(bundle / name, providers=["CPUExecutionProvider"])
+        for name in (PURIFIER_FILE, CLASSIFIER_FILE)
+    ]
+    (purified,) = sessions[0].run(["purified"], {"images": images})
+    assert purified.shape == images.shape
+    assert purified.min() >= 0 and purified.max() <= 1
+    (logits,) = sessions[1].run(["logits"], {"images": images})
+    assert logits.shape == (10, 10)
+    assert (logits.argmax(1) == np.arange(10)).sum() >= 6
+
+
+def test_a_finished_command_finds_its_bundle_again(
+    whole: tuple[Path, list[str]], digits: Path
+) -> None:
+    folder, _ = whole
+    lines = finish(training_command(digits, folder, "--no-evaluate"))
+    assert not [line for line in lines if ": epoch" in line]
+    assert lines[-1].endswith("has these weights already")
+    assert [path.name for path in (folder / "models" / "digits").iterdir()] == ["1"]
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    whole: tuple[Path, list[str]], digits: Path, tmp_path: Path
+) -> None:
+    command = training_command(digits, tmp_path, "--no-evaluate")
+    status, errors = interrupt_at(command, "adversarial_teacher: epoch 1/2")
+    assert status == INTERRUPTED
+    assert errors == "stopped; the same command goes on from the last checkpoint\n"
+    assert not (tmp_path / "models").exists()
+    lines = finish(command)
+    assert "classifier: found 15 of 15 epochs done" in lines
+    assert "adversarial_teacher: epoch 2/2" in "\n".join(lines)
+    assert "adversarial_teacher: epoch 1/2" not in "\n".join(lines)
+    resumed, uninterrupted = (folder / "models" / "digits" / "1" for folder in (tmp_path, whole[0]))
+    for name in (WEIGHTS_FILE, PURIFIER_FILE, CLASSIFIER_FILE):
+        assert (resumed / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "distillation.epochs=3"], "no setting 'distillation.epochs'"),
+        (["--name", "My Digits"], "a bundle cannot be called 'My Digits'"),
+        (["--data", "nowhere"], "nowhere: cannot be read"),
+        (["--grey", "--size", "0"], "height"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_training(
+    digits: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = ["--data", str(digits), "--out", str(tmp_path / "models"), "--work", str(tmp_path)]
+    assert main(["run", "hardened", *where, *arguments]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("limbeck-train: ")
+    assert message in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_test_images_are_noticed_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_digit_dataset(tmp_path / "few", per_class=2)
+    arguments = ["--data", str(tmp_path / "few"), "--work", str(tmp_path / "work")]
+    assert main(["run", "paper", *arguments]) == 1
+    assert "few has 10 test images" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_missing_bundle_cannot_be_evaluated(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tmp_path / "none"), "--data", str(digits)]) == 1
+    assert "bundle.json: cannot be read" in capsys.readouterr().err
+
+
+def test_every_shown_setting_can_be_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "hardened"]) == 0
+    headline, *shown = capsys.readouterr().out.splitlines()
+    assert headline == "hardened: L-inf epsilon 0.3, seed 0"
+    assert overridden(HARDENED, [line.strip() for line in shown if "name=" not in line]) == HARDENED
+    assert len(shown) > 30
+
+
+def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(names) == ["hardened", "paper"]
+
+
+def test_public_data_is_fetched_from_the_mirror(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(FileServer({})) as server:
+        assert main(["data", "mnist", "--out", str(tmp_path), "--mirror", server.url]) == 1
+    assert "train-images-idx3-ubyte.gz: the server answers 404" in capsys.readouterr().err
+    assert server.asked == [None]
+
+
+@pytest.mark.parametrize("arguments", [[], ["runs"], ["run", "hardend", "--data", "d"], ["data"]])
+def test_a_misspelt_command_is_explained(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert "usage: limbeck-train" in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there_is_named(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    arguments = ["--data", str(digits), "--work", str(tmp_path), "--device", "cuda"]
+    assert main(["run", "hardened", *arguments]) == 1
+    assert "PyTorch finds no GPU here" in capsys.readouterr().err
