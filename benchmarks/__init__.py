@@ -1,0 +1,1 @@
+"""Benchmarks: each prints one table, with the machine and the spread."""
