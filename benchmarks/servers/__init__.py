@@ -1,0 +1,1 @@
+"""What Limbeck is compared with: the HTTP floor, and the same service on other frameworks."""
