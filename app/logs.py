@@ -33,3 +33,5 @@ def configure_logs(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # The parser warns of every malformed form; the request's own line tells that as well.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)

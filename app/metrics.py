@@ -49,7 +49,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "limbeck_stage_seconds",
-            "Time that one image spent in one stage.",
+            "Time spent in one stage: read and encode of each request, the others of each image.",
             ["stage", "model"],
             buckets=SECONDS,
             registry=registry,

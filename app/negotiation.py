@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from app.errors import NotAcceptable
 
 
-def negotiate(accept: str | None, offered: Sequence[str]) -> str:
+def negotiate(accept: str, offered: Sequence[str]) -> str:
     """The media type to answer with: the client's favourite, of equals the one offered first.
 
     Raises:
         NotAcceptable: the client accepts none of them.
     """
-    if not accept or not accept.strip():
+    if not accept.strip():
         return offered[0]
     ranges = [_media_range(part) for part in accept[:1024].split(",") if part.strip()]
     best, best_quality = "", 0.0

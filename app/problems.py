@@ -15,6 +15,9 @@ from app.trace import Trace
 
 MEDIA_TYPE = "application/problem+json"
 
+# More of them help nobody, and how many there are is the sender's choice.
+_MAX_ERRORS = 10
+
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
 
@@ -58,7 +61,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = [
         {"parameter": str(problem["loc"][-1])[:100], "message": problem["msg"]}
-        for problem in error.errors()
+        for problem in error.errors()[:_MAX_ERRORS]
     ]
     detail = "; ".join(f"{entry['parameter']}: {entry['message']}" for entry in found)
     return await _service_error(request, InvalidParameter(detail, extra={"errors": found}))

@@ -97,6 +97,7 @@ def serve(settings: Settings, sock: socket.socket) -> int:
     config = uvicorn.Config(
         app,
         http=LimitedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -68,7 +68,7 @@ async def purify(request: Request, query: Annotated[PurifyQuery, Query()]) -> Re
     exchange = Exchange(request, query.model)
     uploads = await exchange.read()
     offered = (JSON, NPY) if uploads.several else (PNG, NPY, JSON)
-    media_type = negotiate(request.headers.get("accept"), offered)
+    media_type = negotiate(", ".join(request.headers.getlist("accept")), offered)
     # Only JSON reports the shift, so only JSON pays for the classifier.
     compare = media_type == JSON
     wanted = Wanted(purified_image=True, plain=compare, purified=compare)

@@ -37,6 +37,7 @@ def test_every_logger_of_the_process_writes_json(capsys: pytest.CaptureFixture[s
         configure_logs("warning")
         logging.getLogger("uvicorn.error").warning("hello")
         logging.getLogger("anything").info("not this")
+        logging.getLogger("python_multipart.multipart").warning("nor what a form is told anyway")
     finally:
         root.handlers[:], root.level = handlers, level
     (written,) = capsys.readouterr().out.splitlines()

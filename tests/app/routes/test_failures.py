@@ -105,6 +105,13 @@ def test_bad_parameters(client: httpx.Client, query: str, status: int, code: str
         assert error["parameter"] == query.partition("=")[0]
 
 
+def test_an_answer_does_not_grow_with_the_number_of_bad_parameters(client: httpx.Client) -> None:
+    url = "/classify?" + "&".join(f"p{number}" for number in range(5000))
+    request = client.build_request("POST", url, content=GREY, headers=PGM_TYPE)
+    answer = check(client, request, 422, "invalid_parameter")
+    assert len(answer.json()["errors"]) == 10
+
+
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0"])
 def test_an_answer_that_is_not_acceptable(client: httpx.Client, accept: str) -> None:
     headers = {**PGM_TYPE, "Accept": accept}

@@ -49,6 +49,12 @@ def test_json_tells_the_shift(client: httpx.Client) -> None:
     assert answer.over_threshold is True
 
 
+def test_several_accept_headers_count_as_one(client: httpx.Client) -> None:
+    headers = [*PGM_TYPE.items(), ("Accept", "text/html"), ("Accept", "application/x-npy")]
+    answer = client.post("/purify", content=GREY, headers=headers)
+    assert answer.headers["content-type"] == "application/x-npy"
+
+
 def test_only_json_pays_for_the_classifier(client: httpx.Client) -> None:
     assert "classify" not in purify(client).headers["server-timing"]
     assert "classify" in purify(client, "application/json").headers["server-timing"]
