@@ -56,8 +56,8 @@ def test_what_it_counts_is_what_the_server_answered(counting: Counting, port: in
     (found,) = run_load(port, [Stream([request_to("fine")], 4)], Window(30.0, answers=200))
     answered = len(found.latencies_s)
     assert 200 <= answered <= 203
-    # Each client was answered once before the window began, and at most once after it ended.
-    assert answered + 4 <= counting.asked["fine"] <= answered + 4 + 4 + 4
+    # Each client was answered at least once before the window began.
+    assert answered + 4 <= counting.asked["fine"]
     assert found.errors == 0 and counting.wrong_bodies == 0
     assert list(found.latencies_s) == sorted(found.latencies_s)
     # Four clients, each with one request under way at any time.
