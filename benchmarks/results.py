@@ -27,7 +27,7 @@ class Results:
         loads: what each server did under each load.
         limits: workload -> the loop without a server.
         ready_s: server -> from its start to its first answer.
-        memory_bytes: server -> the most its process tree held after any load.
+        memory_mib: server -> the most its process tree held after any load.
         beside_broken: good requests beside one client that sends broken images.
         failures: server -> why it has no figures.
     """
@@ -35,7 +35,7 @@ class Results:
     loads: dict[Point, dict[int, Measurement]] = field(default_factory=dict)
     limits: dict[str, dict[int, Limit]] = field(default_factory=dict)
     ready_s: dict[str, dict[int, float]] = field(default_factory=dict)
-    memory_bytes: dict[str, dict[int, float]] = field(default_factory=dict)
+    memory_mib: dict[str, dict[int, float]] = field(default_factory=dict)
     beside_broken: dict[Point, dict[int, Measurement]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 

@@ -167,8 +167,8 @@ class Bench:
         _say(f"  beside broken images, {body}: {_brief(found)}")
 
     def _weigh(self, server: Server, process: ServerProcess, number: int) -> None:
-        heaviest = self._results.memory_bytes.setdefault(server.name, {})
-        heaviest[number] = max(heaviest.get(number, 0.0), process.memory_bytes())
+        heaviest = self._results.memory_mib.setdefault(server.name, {})
+        heaviest[number] = max(heaviest.get(number, 0.0), process.memory_bytes() / 2**20)
 
     def _requests(self, server: Server, workload: Workload, body: Body) -> list[bytes]:
         files = self._files[workload.name]

@@ -7,8 +7,6 @@ from benchmarks.results import Point, Results
 from benchmarks.rows import SERVERS, Server
 from benchmarks.workloads import Workload
 
-_MIB = 1024 * 1024
-
 
 def table_lines(
     results: Results,
@@ -67,11 +65,11 @@ def _server_lines(
             continue
         cells = [_cell(measurements) for measurements in found]
         errors = sum(m.errors for measurements in found for m in measurements)
-        memory = spread(list(results.memory_bytes.get(server.name, {}).values()))
+        memory = spread(list(results.memory_mib.get(server.name, {}).values()))
         ready = spread(list(results.ready_s.get(server.name, {}).values()))
         cells += [
             str(errors),
-            f"{memory.median / _MIB:.0f}" if memory else "",
+            f"{memory.median:.0f}" if memory else "",
             f"{ready.median:.1f}" if ready else "",
         ]
         yield f"| {workload.title} | {server.title}, {body} | " + " | ".join(cells) + " |"

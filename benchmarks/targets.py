@@ -12,8 +12,6 @@ from benchmarks.workloads import Body
 
 Figure = Callable[[int], float]
 
-_MIB = 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -49,7 +47,7 @@ def targets(results: Results) -> list[Target]:
             "memory, MiB",
             200,
             False,
-            lambda n: results.memory_bytes.get(LIMBECK, {}).get(n, math.nan) / _MIB,
+            lambda n: results.memory_mib.get(LIMBECK, {}).get(n, math.nan),
         ),
         Target(
             "start to first answer, s",

@@ -21,12 +21,10 @@ CORE = max(os.sched_getaffinity(0))
 # Leaves a process behind that outlives it, in a session of its own.
 ABANDONS_A_CHILD = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"],
                          start_new_session=True)
 print(child.pid, flush=True)
-child.stdin = None
-import os
-os._exit(3)
+sys.exit(3)
 """
 
 

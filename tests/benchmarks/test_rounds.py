@@ -78,7 +78,7 @@ def test_a_round_measures_every_row(models_dir: Path, tmp_path: Path) -> None:
         "bright",
         "bright",
     ]
-    assert set(results.memory_bytes) == {"floor", "limbeck", "plain"} <= set(results.ready_s)
+    assert set(results.memory_mib) == {"floor", "limbeck", "plain"} <= set(results.ready_s)
     broken = results.beside_broken[Point("png", "limbeck", "raw", 32)][0]
     assert broken.rate > 0 and broken.errors == 0
 

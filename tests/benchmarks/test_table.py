@@ -33,7 +33,7 @@ def results() -> Results:
             for connections in (1, 32):
                 point = Point("png", server, body, connections)
                 results.loads[point] = {n: measurement(rate // n, 0.002 * n) for n in (1, 2)}
-    results.memory_bytes["limbeck"] = {1: 100 * 2**20, 2: 110 * 2**20}
+    results.memory_mib["limbeck"] = {1: 100, 2: 110}
     results.ready_s["limbeck"] = {1: 1.5, 2: 3.0}
     results.failures["litserve"] = "not installed"
     point = Point("png", "limbeck", "raw", 32)
