@@ -141,10 +141,11 @@ PAPER = Recipe(
     surrogate=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
 )
 
-# Attacks a little beyond epsilon leave a margin at epsilon. The classifier's terms and epsilon grow
-# together: at full weight from the start they keep an untrained purifier from learning anything.
-_THROUGH = Attack(through="pipeline", steps=4, step=0.3, epsilon_scale=1.05, ramp_epochs=0.5)
-_THROUGH_QUICKLY = replace(_THROUGH, steps=3, step=0.4)
+# Attacks well beyond epsilon: accuracy falls off a cliff just past the radius that was trained for,
+# and at epsilon_scale 1.05 the cliff begins at epsilon itself. The classifier's terms and epsilon
+# grow together: at full weight from the start they keep an untrained purifier from learning.
+_THROUGH = Attack(through="pipeline", steps=7, step=0.25, epsilon_scale=1.2, ramp_epochs=1.0)
+_THROUGH_QUICKLY = replace(_THROUGH, steps=5, step=0.35)
 
 HARDENED = replace(
     PAPER,
@@ -157,12 +158,14 @@ HARDENED = replace(
         agreement=0.2,
     ),
     distillation=StudentStage(
-        schedule=Schedule(epochs=5, batch_size=64, ema_decay=0.999),
-        attack=_THROUGH,
+        schedule=Schedule(epochs=6, batch_size=64, ema_decay=0.999),
+        attack=replace(_THROUGH, epsilon_scale=1.25),
         logits=0.5,
         cross_entropy=1.0,
-        clean_cross_entropy=0.3,
+        clean_cross_entropy=0.5,
     ),
+    ablation=Schedule(epochs=2, batch_size=64, ema_decay=0.998),
+    surrogate=Schedule(epochs=2, batch_size=64, ema_decay=0.998),
 )
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, HARDENED)}

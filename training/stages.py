@@ -96,19 +96,20 @@ def train_teacher(
     purifier = _new_purifier(run, name, shape)
 
     def loss_of(batch: Batch) -> Tensor:
-        attacked = batch.images
-        if stage.attack is not None:
+        if stage.attack is None:
+            restored = purifier(batch.images)
+            purified = restored, restored  # clean images stand in for attacked ones
+        else:
             attacked = craft(purifier, classifier, batch, stage.attack, run.recipe.epsilon)
-        purified = purifier(torch.cat([batch.images, attacked]))
+            purified = _halves(purifier(torch.cat([batch.images, attacked])))
         if not (stage.cross_entropy or stage.clean_cross_entropy or stage.agreement):
-            halves = _halves(purified)
-            return teacher_loss(stage, halves, None, batch.images, None, batch.labels)
+            return teacher_loss(stage, purified, None, batch.images, None, batch.labels)
         with torch.no_grad():
             image_logits = classifier(batch.images)
-        logits = _halves(classifier(purified))
+        logits = classifier(purified[0]), classifier(purified[1])
         scale = warmth(batch, stage.attack)
         return teacher_loss(
-            stage, _halves(purified), logits, batch.images, image_logits, batch.labels, scale
+            stage, purified, logits, batch.images, image_logits, batch.labels, scale
         )
 
     settings = {**asdict(stage), "shape": asdict(shape)}
