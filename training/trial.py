@@ -85,7 +85,7 @@ class Trial:
     warnings: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Fold the networks and bind the kept results to all they depend on."""
+        """Fold the networks and bind the kept results to the images and how they are attacked."""
         # Channels last makes a pass of these networks a fifth faster on a CPU.
         self.networks = {
             name: fold_batch_norm(network).to(  # type: ignore[call-overload]
@@ -93,13 +93,7 @@ class Trial:
             )
             for name, network in self.networks.items()
         }
-        key = digest_of(
-            *(self.networks[name] for name in sorted(self.networks)),
-            self.images,
-            self.labels,
-            repr(self.protocol),
-            torch.__version__,
-        )
+        key = digest_of(self.images, self.labels, repr(self.protocol), torch.__version__)
         self.state = self.state.below(f"trial-{key}")
 
     @property
@@ -145,9 +139,17 @@ class Trial:
             seed=self.protocol.seed,
         )
 
-    def attack(self, name: str, run: Callable[[], Attacked]) -> Attacked:
-        """The attack's result, run only if it is not kept yet."""
-        if not self.state.has(name):
+    def attack(self, name: str, run: Callable[[], Attacked], *models: nn.Module) -> Attacked:
+        """The attack's result, run only if it is not kept yet.
+
+        Args:
+            name: of the attack, and of what it is on.
+            run: the attack.
+            models: all that the result depends on, so that a bundle that gains or changes another
+                network keeps it.
+        """
+        state = self.state.below(digest_of(*models))
+        if not state.has(name):
             self.progress(f"{name} ...")
 
         def arrays() -> Arrays:
@@ -158,7 +160,7 @@ class Trial:
                 "warnings": np.array(attacked.warnings, dtype=np.str_),
             }
 
-        found = self.state.kept(name, arrays)
+        found = state.kept(name, arrays)
         attacked = Attacked(
             torch.from_numpy(found["images"]).to(self.images.device),
             torch.from_numpy(found["robust"]).to(self.images.device),

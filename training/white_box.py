@@ -90,9 +90,11 @@ def pgd_attack(trial: Trial, loss: str) -> Attacked:
     """PGD with restarts through the whole pipeline."""
     protocol = trial.protocol
 
+    pipeline = trial.pipeline()
+
     def run() -> Attacked:
         return pgd_cascade(
-            trial.pipeline(),
+            pipeline,
             trial.images,
             trial.labels,
             epsilon=protocol.epsilon,
@@ -104,7 +106,7 @@ def pgd_attack(trial: Trial, loss: str) -> Attacked:
             batch_size=protocol.batch_size,
         )
 
-    attacked = trial.attack(f"end-to-end - PGD {loss}", run)
+    attacked = trial.attack(f"end-to-end - PGD {loss}", run, pipeline)
     ball_is_held(attacked, trial.images, protocol.epsilon, protocol.norm)
     return attacked
 
@@ -115,9 +117,11 @@ def transfer_attack(trial: Trial) -> Attacked | None:
     if not {"surrogate_purifier", "surrogate_classifier"} <= trial.networks.keys():
         return None
 
+    pipeline = trial.pipeline()
+    surrogate = trial.pipeline("surrogate_purifier", "surrogate_classifier")
+
     def run() -> Attacked:
-        surrogate = trial.pipeline("surrogate_purifier", "surrogate_classifier")
-        robust = is_correct(trial.pipeline(), trial.images, trial.labels)
+        robust = is_correct(pipeline, trial.images, trial.labels)
         shown = trial.images.clone()
         for loss in LOSSES.values():
             attacked = pgd_cascade(
@@ -132,10 +136,10 @@ def transfer_attack(trial: Trial) -> Attacked | None:
                 batch_size=protocol.batch_size,
             )
             shown = torch.where(robust[:, None, None, None], attacked.images, shown)
-            robust &= is_correct(trial.pipeline(), attacked.images, trial.labels)
+            robust &= is_correct(pipeline, attacked.images, trial.labels)
         return Attacked(shown, robust)
 
-    return trial.attack("transfer from the surrogate", run)
+    return trial.attack("transfer from the surrogate", run, pipeline, surrogate)
 
 
 def brief_attack(
@@ -167,7 +171,7 @@ def brief_attack(
         joined = torch.where(stands, second.images, first.images)
         return Attacked(joined, first.robust & second.robust, first.warnings)
 
-    attacked = trial.attack(name, run)
+    attacked = trial.attack(name, run, model)
     ball_is_held(attacked, images, epsilon, protocol.norm)
     return attacked
 
@@ -199,6 +203,6 @@ def _autoattack(
             progress=trial.progress,
         )
 
-    attacked = trial.attack(name, run)
+    attacked = trial.attack(name, run, model)
     ball_is_held(attacked, trial.images, settings.epsilon, settings.norm)
     return attacked

@@ -1,5 +1,6 @@
 """The whole evaluation, quick, on networks that were really trained (on drawn digits)."""
 
+import copy
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,27 @@ def test_a_killed_evaluation_continues_and_ends_the_same(trained: Trained, tmp_p
     assert _evaluate(trained, lines, tmp_path / "state") == whole
     started = [line for line in lines if line.endswith(" ...")]
     assert started[0] == "end-to-end - Square ..."
+
+
+def test_another_network_costs_no_attack_on_those_that_were_there(
+    trained: Trained, networks: dict[str, nn.Module], tmp_path: Path
+) -> None:
+    before = _evaluate(trained, [], tmp_path / "state")
+    manifest = read_manifest(trained.bundle)
+    later = write_bundle(
+        tmp_path / "later",
+        name="digits",
+        labels=manifest.labels,
+        spec=SPEC,
+        networks={**networks, "ablation_none": copy.deepcopy(networks["student"])},
+        images=to_unit(load_dataset(trained.data).test.images[:32]),
+        provenance=manifest.provenance,
+    )
+    lines: list[str] = []
+    after = _evaluate(Trained(trained.data, later), lines, tmp_path / "state")
+    started = [line for line in lines if line.endswith(" ...")]
+    assert started == ["ablation_none - end-to-end ..."]
+    assert after.rows == before.rows
 
 
 def test_an_attack_too_weak_to_mean_anything_stops_it(trained: Trained) -> None:
