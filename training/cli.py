@@ -101,3 +101,6 @@ def _add_protocol(command: argparse.ArgumentParser) -> None:
     command.add_argument("--n", type=int, default=1000, help="test images to attack")
     command.add_argument("--quick", action="store_true", help="short attacks: a trial, no card")
     command.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
+    command.add_argument(
+        "--threads", type=int, help="of PyTorch on the CPU; another number moves the last digits"
+    )

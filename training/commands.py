@@ -164,11 +164,15 @@ def report(line: str) -> None:
 
 
 def device(arguments: Namespace) -> torch.device:
-    """Where to compute.
+    """Where to compute, with the number of threads that is asked for.
 
     Raises:
-        ValueError: a GPU is asked for and there is none.
+        ValueError: a GPU is asked for and there is none, or fewer threads than one.
     """
+    if arguments.threads is not None:
+        if arguments.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {arguments.threads}")
+        torch.set_num_threads(arguments.threads)
     chosen = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch finds no GPU here")

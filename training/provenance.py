@@ -40,10 +40,12 @@ def provenance_of(run: Run, command: str) -> Provenance:
 
 
 def machine(device: torch.device) -> str:
-    """The hardware, in words."""
+    """The hardware, in words, and how much of it was used."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{len(os.sched_getaffinity(0))} CPU cores, {_processor()}"
+    threads = torch.get_num_threads()
+    used = f"{threads} thread{'s' if threads > 1 else ''}"
+    return f"{len(os.sched_getaffinity(0))} CPU cores, {_processor()}, {used}"
 
 
 def git_commit() -> str | None:

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -50,16 +49,15 @@ def training_command(digits: Path, folder: Path, *more: str) -> list[str]:
     """A whole training of everything into the folder."""
     where = ["--data", str(digits), "--out", str(folder / "models"), "--work", str(folder / "work")]
     command = [sys.executable, "-m", "training", "run", "hardened", *where, *OVERRIDES]
-    return [*command, "--device", "cpu", "--quick", "--n", "40", *more]
+    # One thread: how a sum is split between threads must not differ between the runs compared.
+    limits = ["--device", "cpu", "--threads", "1", "--quick", "--n", "40"]
+    return [*command, *limits, *more]
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
-    # One thread: how a sum is split between threads must not differ between the runs compared.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -106,6 +104,7 @@ def test_training_ends_with_a_bundle_and_its_card(whole: tuple[Path, list[str]])
     assert provenance.settings == settings_of(overridden(HARDENED, SETTINGS))
     assert provenance.command.startswith("limbeck-train run hardened --data ")
     assert provenance.versions.keys() >= {"python", "torch", "onnx", "numpy"}
+    assert provenance.machine.endswith(", 1 thread")
     assert provenance.stage_seconds.keys() >= {"classifier", "student", "surrogate_purifier"}
     card = Card.model_validate_json(read_verified(bundle, manifest, "card.json"))
     assert card.quick and card.n == 40
@@ -238,10 +237,17 @@ def test_a_misspelt_command_is_explained(
     assert "usage: limbeck-train" in capsys.readouterr().err
 
 
+def test_no_threads_are_too_few(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(digits), "--work", str(tmp_path), "--threads", "0"]
+    assert main(["run", "hardened", *arguments]) == 1
+    assert "--threads must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_a_gpu_that_is_not_there_is_named(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     arguments = ["--data", str(digits), "--work", str(tmp_path), "--device", "cuda"]
