@@ -24,6 +24,7 @@ from app.routes.documentation import problems
 from app.schemas import Problem
 from app.service import Service
 from app.settings import Settings, load_settings
+from app.signature import SignatureCheck
 from app.uploads import UploadLimits
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def build_service(settings: Settings) -> Service:
     """The service behind the app, every bundle loaded; see `create_app` for what it raises."""
     threads = settings.inference_threads or max(1, _cores() // settings.workers)
-    options = LoadOptions(settings.device, threads, settings.max_batch_size)
+    key = settings.bundle_public_key
+    check = None if key is None else SignatureCheck(key)
+    options = LoadOptions(settings.device, threads, settings.max_batch_size, check)
     catalog = load_catalog(settings.models_dir, settings.default_model, options)
     limits = Limits(
         settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_ms / 1000

@@ -16,6 +16,9 @@ from app.errors import BodyTooLarge, CorruptImage
 # Samples written as text cost ten times the time of binary ones, and nobody sends photographs so.
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 
+# Taking them out costs far more than the two bytes that each may have.
+MAX_COMMENTS = 10_000
+
 # Numbers of about so many bytes are parsed in one go, which keeps other threads waiting.
 _PIECE_BYTES = 64 * 1024
 
@@ -91,8 +94,11 @@ def read_samples(content: bytes, header: PnmHeader) -> npt.NDArray[np.uint8]:
         CorruptImage: samples are missing, or larger than the maximum; floats outside [0, 1].
         BodyTooLarge: more than `MAX_TEXT_BYTES` of text.
     """
-    if header.magic in {"P1", "P2", "P3"} and len(content) > MAX_TEXT_BYTES:
-        raise BodyTooLarge(f"A PNM whose samples are text may have {MAX_TEXT_BYTES} bytes.")
+    if header.magic in {"P1", "P2", "P3"}:
+        if len(content) > MAX_TEXT_BYTES:
+            raise BodyTooLarge(f"A PNM whose samples are text may have {MAX_TEXT_BYTES} bytes.")
+        if content.count(b"#") > MAX_COMMENTS:
+            raise CorruptImage(f"The PNM has more than {MAX_COMMENTS} comments.")
     shape = (
         (header.height, header.width, 3) if header.channels == 3 else (header.height, header.width)
     )

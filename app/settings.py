@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="the bundle used when none is named; unset: the first by name"
     )
+    bundle_public_key: Path | None = Field(
+        default=None, description="only bundles signed with its private key are loaded"
+    )
     device: Device = "auto"
     inference_threads: int = Field(
         default=0,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.errors import BodyTooLarge, CorruptImage
-from app.pnm import MAX_TEXT_BYTES, read_header, read_samples
+from app.pnm import MAX_COMMENTS, MAX_TEXT_BYTES, read_header, read_samples
 
 
 def samples(content: bytes) -> list[object]:
@@ -115,3 +115,9 @@ def test_much_text_is_refused(magic: bytes) -> None:
     content = magic + b"\n1 1\n255\n" + b" 1" * (MAX_TEXT_BYTES // 2)
     with pytest.raises(BodyTooLarge, match="4194304"):
         samples(content)
+
+
+@pytest.mark.parametrize("magic", [b"P1", b"P2", b"P3"])
+def test_countless_comments_are_refused(magic: bytes) -> None:
+    with pytest.raises(CorruptImage, match="comments"):
+        samples(magic + b"\n1 1\n1" + b"\n#" * (MAX_COMMENTS + 1) + b"\n1 1 1")
