@@ -44,11 +44,16 @@ def running(models_dir: Path) -> Iterator[Server]:
         yield shared
 
 
+def resident_mib(shared: Server, field: str) -> float:
+    """What a line of /proc/<pid>/status says, VmRSS or VmHWM."""
+    status = Path(f"/proc/{shared.process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith(field)]
+    return int(line.split()[1]) / 1024
+
+
 def peak_mib(shared: Server) -> float:
     """The most memory the process held since the last `forget_peak`."""
-    status = Path(f"/proc/{shared.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
+    return resident_mib(shared, "VmHWM")
 
 
 def forget_peak(shared: Server) -> None:
@@ -141,6 +146,20 @@ def test_no_upload_costs_more_than_an_image_may(
         assert answer.status_code in statuses, answer.text
     assert peak_mib(running) - before_mib < GROWTH_MIB
     assert cpu_s(running) - before_s < 2 * CPU_S
+
+
+def test_all_of_them_again_and_again_leave_memory_flat(models_dir: Path) -> None:
+    with server(models_dir, default_model="tiny") as own:
+        started, after_round = resident_mib(own, "VmHWM"), []
+        for _ in range(3):
+            for _, content, statuses in UPLOADS:
+                image = {"Content-Type": "image/png"}
+                answer = own.client.post("/classify", content=content, headers=image)
+                assert answer.status_code in statuses
+            after_round.append(resident_mib(own, "VmRSS"))
+        # What one image may take, and what the allocator keeps of the one before.
+        assert resident_mib(own, "VmHWM") - started < 1.5 * GROWTH_MIB
+        assert after_round[2] - after_round[0] < 32
 
 
 def test_crowds_of_parts_and_huge_part_headers_are_refused(running: Server) -> None:
