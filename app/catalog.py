@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,13 @@ class LoadOptions:
     Attributes:
         threads: of one inference on the CPU.
         max_batch_size: the largest batch to warm up.
+        check: raises a BundleError for a folder that is not to be trusted; None trusts them all.
     """
 
     device: Device
     threads: int
     max_batch_size: int
+    check: Callable[[Path], None] | None = None
 
 
 class Catalog:
@@ -105,10 +107,12 @@ def load_model(folder: Path, options: LoadOptions) -> Model:
     """The bundle in `folder`, verified, loaded and warmed up.
 
     Raises:
-        BundleError: it is not whole; the message names the file and the reason.
+        BundleError: it is not whole or not signed; the message names the file and the reason.
         DeviceError: the device cannot be used.
     """
     started = time.perf_counter()
+    if options.check:
+        options.check(folder)
     manifest = read_manifest(folder)
     if (manifest.name, str(manifest.version)) != (folder.parent.name, folder.name):
         raise BundleError(

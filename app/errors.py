@@ -55,6 +55,12 @@ class MalformedMultipart(ServiceError):
     status, code, title = 400, "malformed_multipart", "The multipart body is malformed"
 
 
+class MalformedRequest(ServiceError):
+    """What came over the connection is not HTTP; the connection is closed."""
+
+    status, code, title = 400, "malformed_request", "The request is malformed"
+
+
 class Unauthorized(ServiceError):
     """No API key, or not one of ours."""
 
@@ -137,6 +143,12 @@ class InvalidParameter(ServiceError):
     """A parameter with an impossible value."""
 
     status, code, title = 422, "invalid_parameter", "A parameter is invalid"
+
+
+class RateLimited(ServiceError):
+    """The client asks more often than allowed."""
+
+    status, code, title = 429, "rate_limited", "Too many requests"
 
 
 class HeadersTooLarge(ServiceError):

@@ -1,12 +1,13 @@
 """Image file formats: told apart by their first bytes, measured by their headers.
 
 Nothing here decodes. A size is known before a decoder is given the chance to allocate for it, and a
-PNG is reduced to the chunks that matter, so that text or colour profiles are never inflated.
+PNG or JPEG is reduced to what matters, so that text, EXIF or profiles are never inflated or parsed.
 """
 
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.errors import CorruptImage, NotAnImage, UnsupportedFormat
@@ -16,11 +17,17 @@ ACCEPTED = ("PNG", "JPEG", "WebP", "BMP", "PNM")
 # A PNG of more chunks than this was made to cost time, not to be seen.
 MAX_PNG_CHUNKS = 65_536
 
-# A progressive JPEG visits every coefficient once a scan; encoders write about ten scans.
-MAX_JPEG_SCANS = 64
+# A progressive JPEG visits every coefficient once a scan; encoders write ten, for CMYK eighteen.
+MAX_JPEG_SCANS = 20
 
 # Segments before the picture: tables, EXIF, a colour profile in pieces of 64 KiB.
 MAX_JPEG_SEGMENTS = 1024
+
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+# APP0 tells JFIF and APP14 the colours; the other application segments and comments are metadata.
+_JPEG_DROPPED = {*range(0xE1, 0xEE), 0xEF, 0xFE}
+# What ends a scan and has a length. Decoders read over the others, or give up.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"}
@@ -66,6 +73,19 @@ class PngFile:
 
     content: bytes
     frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class JpegFile:
+    """A JPEG reduced to what its decoder needs.
+
+    Attributes:
+        content: the file without EXIF, profiles and comments.
+        exif: the first EXIF block, empty if there is none.
+    """
+
+    content: bytes
+    exif: bytes
 
 
 def sniff(content: bytes) -> str:
@@ -142,25 +162,77 @@ def jpeg_size(content: bytes) -> tuple[int, int]:
     Raises:
         CorruptImage: there is no frame header before the first scan, or too much else.
     """
-    position, size = 2, None
-    for _ in range(MAX_JPEG_SEGMENTS):
-        start = content.find(b"\xff", position, position + 4096)  # writers pad between segments
-        if start < 0 or start + 9 > len(content):
-            break
-        marker = content[start + 1]
-        length = int.from_bytes(content[start + 2 : start + 4], "big")
-        if marker == 0xDA and size:
+    size = None
+    for start, marker, _ in _segments(content):
+        if marker == _START_OF_SCAN and size:
             return size
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # stand without a length
-            position = start + (1 if marker == 0xFF else 2)
-            continue
-        if length < 2 or marker in (0xD9, 0xDA):
-            break
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", content, start + 5)
             size = width, height
-        position = start + 2 + length
     raise CorruptImage("The JPEG has no usable header.")
+
+
+def read_jpeg(content: bytes) -> JpegFile:
+    """The picture of a JPEG, without metadata, which is never parsed, and its EXIF block.
+
+    Raises:
+        CorruptImage: it has no picture, or too many scans.
+    """
+    kept, exif, position = [content[:2]], b"", 2
+    for start, marker, end in _segments(content):
+        position = start
+        if marker == _START_OF_SCAN:
+            break
+        if marker in _JPEG_DROPPED:
+            block = content[start + 4 : end]
+            if marker == 0xE1 and not exif and block.startswith(b"Exif\0\0"):
+                exif = block
+        else:
+            kept.append(content[start:end])
+    else:
+        raise CorruptImage("The JPEG has no usable header.")
+    if _count_scans(content, position) > MAX_JPEG_SCANS:
+        raise CorruptImage(f"The JPEG has more than {MAX_JPEG_SCANS} scans.")
+    return JpegFile(b"".join([*kept, content[position:]]), exif)
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """(start, marker, end) of each segment with a length, up to the first scan's, included."""
+    position = 2
+    for _ in range(MAX_JPEG_SEGMENTS):
+        start = content.find(b"\xff", position, position + 4096)  # writers pad between segments
+        if start < 0 or start + 9 > len(content):
+            return
+        marker = content[start + 1]
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # stand without a length
+            position = start + (1 if marker == 0xFF else 2)
+            continue
+        length = int.from_bytes(content[start + 2 : start + 4], "big")
+        position = start + 2 + length
+        if marker == _START_OF_SCAN:
+            yield start, marker, position
+        if length < 2 or marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            return
+        yield start, marker, position
+
+
+def _count_scans(content: bytes, position: int) -> int:
+    """The scans from `position` to the end of the picture; what follows that is not looked at.
+
+    Segments are jumped as the decoder jumps them, and no others, so that none can hide a scan.
+
+    Raises:
+        CorruptImage: there are too many segments.
+    """
+    scans = 0
+    for _ in range(MAX_JPEG_SEGMENTS):
+        found = _MARKER.search(content, position)
+        if found is None or content[found.end() - 1] == _END_OF_IMAGE:
+            return scans
+        scans += content[found.end() - 1] == _START_OF_SCAN
+        length = int.from_bytes(content[found.end() : found.end() + 2], "big")
+        position = found.end() + max(2, length)
+    raise CorruptImage(f"The JPEG has more than {MAX_JPEG_SEGMENTS} segments.")
 
 
 def read_png(content: bytes) -> PngFile:

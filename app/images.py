@@ -15,6 +15,8 @@ The rules, in the order they are applied:
 * A plain resize to the bundle's size, bicubic with antialiasing; the aspect ratio is not kept.
   A large JPEG is decoded at reduced scale first, to no less than twice the size needed.
 * EXIF orientation is applied. An EXIF block that cannot be read is ignored.
+* What no camera writes and costs time or memory out of proportion is refused: a JPEG of more than
+  20 scans, a BMP in run lengths, any-maps as text above 4 MiB, WebP above half the pixel limit.
 
 An image that already has the bundle's size and channels comes through byte for byte.
 No state of Pillow is changed: its plugins are called directly, with the limits checked here.
@@ -32,8 +34,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from app.bundle import InputSpec
-from app.errors import CorruptImage, ServiceError, TooManyPixels
-from app.formats import MAX_JPEG_SCANS, jpeg_size, png_size, read_png, sniff, webp_size
+from app.errors import CorruptImage, ServiceError, TooManyPixels, UnsupportedFormat
+from app.exif import orientation
+from app.formats import jpeg_size, png_size, read_jpeg, read_png, sniff, webp_size
 from app.pnm import read_header, read_samples
 
 DEFAULT_MAX_PIXELS = 25_000_000
@@ -44,7 +47,15 @@ MAX_SIDE = 65_535
 # Each halving before the bicubic filter keeps at least this many times the pixels it needs.
 _REDUCING_GAP = 3.0
 
-_ORIENTATION_TAG = 0x0112
+# Its decoder holds four copies of the picture, of four bytes a pixel, whatever the mode.
+_WEBP_SHARE = 0.5
+
+# Rows that are laid over white together, for what stands in memory meanwhile.
+_STRIP_PIXELS = 1_000_000
+
+# 16-bit grey -> 8 bits, rounded.
+_EIGHT_BITS = ((np.arange(65_536, dtype=np.uint32) + 128) // 257).astype(np.uint8)
+
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -54,6 +65,9 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# Of BMP: Pillow decodes them one pixel at a time in Python, seconds for a few kilobytes.
+_RUN_LENGTHS = {1, 2}
 
 _SIZES = {"PNG": png_size, "JPEG": jpeg_size, "WebP": webp_size}
 
@@ -94,8 +108,7 @@ def decode_image(
     try:
         if kind == "PNM":
             return _decode_pnm(content, spec, max_pixels)
-        image, frames = _open(content, kind, spec, max_pixels)
-        return _decode(image, frames, kind, spec)
+        return _decode(*_open(content, kind, max_pixels), kind, spec)
     except (ServiceError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -142,69 +155,57 @@ def _decode_pnm(content: bytes, spec: InputSpec, max_pixels: int) -> DecodedImag
     return DecodedImage(_channels_first(np.asarray(image)), "PNM", width, height)
 
 
-def _open(content: bytes, kind: str, spec: InputSpec, max_pixels: int) -> tuple[Image.Image, int]:
-    """The file opened by its own plugin, its size checked, no pixel decoded; and its frames."""
+def _open(content: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, int, int]:
+    """The file opened by its own plugin and measured, no pixel decoded; frames; orientation."""
     if kind == "PNG":
         _check_size(*png_size(content), max_pixels)
         png = read_png(content)
-        return PngImageFile(BytesIO(png.content)), png.frames
+        image: Image.Image = PngImageFile(BytesIO(png.content))
+        return image, png.frames, orientation(image.info.get("exif", b""))
     if kind == "WebP":
-        _check_size(*webp_size(content), max_pixels)
+        _check_size(*webp_size(content), int(max_pixels * _WEBP_SHARE))
         webp = WebPImageFile(BytesIO(content))
-        return webp, int(webp.n_frames)
+        return webp, int(webp.n_frames), orientation(webp.info.get("exif", b""))
     if kind == "BMP":
         bmp = BmpImageFile(BytesIO(content))
         _check_size(*bmp.size, max_pixels)
-        return bmp, 1
-    if content.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise CorruptImage(f"The JPEG has more than {MAX_JPEG_SCANS} scans.")
+        if bmp.info.get("compression") in _RUN_LENGTHS:
+            raise UnsupportedFormat("A BMP in run lengths is not accepted; send a plain one.")
+        return bmp, 1, 1
     _check_size(*jpeg_size(content), max_pixels)
-    jpeg = JpegImageFile(BytesIO(content))
-    _check_size(*jpeg.size, max_pixels)  # a second frame header may contradict the first
-    return jpeg, 1
+    jpeg = read_jpeg(content)
+    image = JpegImageFile(BytesIO(jpeg.content))
+    _check_size(*image.size, max_pixels)  # a second frame header may contradict the first
+    return image, 1, orientation(jpeg.exif)
 
 
-def _decode(image: Image.Image, frames: int, kind: str, spec: InputSpec) -> DecodedImage:
+def _decode(
+    image: Image.Image, frames: int, turned: int, kind: str, spec: InputSpec
+) -> DecodedImage:
     width, height = image.size
-    orientation = _orientation(image)
-    sideways = orientation >= 5
+    sideways = turned >= 5
     needed = (spec.height, spec.width) if sideways else (spec.width, spec.height)
     if kind == "JPEG":
         # Decoding at 1/2, 1/4 or 1/8 costs a fraction; colour is dropped for a grey bundle.
         image.draft("L" if spec.channels == 1 else "RGB", (2 * needed[0], 2 * needed[1]))
     image.load()
     image = _resized(_with_channels(image, spec), *needed)
-    if orientation in _TRANSPOSE:
+    if turned in _TRANSPOSE:
         # After resizing: the same result from far fewer pixels.
-        image = image.transpose(_TRANSPOSE[orientation])
+        image = image.transpose(_TRANSPOSE[turned])
     shown = (height, width) if sideways else (width, height)
     return DecodedImage(_channels_first(np.asarray(image)), kind, *shown, frames)
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none."""
-    if not image.info.get("exif"):
-        return 1
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:
-        # Metadata is no reason to refuse a picture; viewers ignore such a block as well.
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _with_channels(image: Image.Image, spec: InputSpec) -> Image.Image:
     """The image in the bundle's mode, L or RGB, by the rules in this module's docstring."""
     wanted = "L" if spec.channels == 1 else "RGB"
     if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        image = Image.fromarray(_EIGHT_BITS[np.asarray(image)])
     if image.mode in {"LA", "PA", "RGBA"} or (
         "transparency" in image.info and image.mode in {"L", "P", "RGB"}
     ):
-        colours = image.convert("RGBA")
-        image = Image.new("RGB", colours.size, "white")
-        image.paste(colours, mask=colours.getchannel("A"))
+        image = _over_white(image)
     if image.mode == wanted:
         return image
     if image.mode not in {"1", "L", "P", "RGB", "CMYK", "YCbCr"}:
@@ -212,6 +213,17 @@ def _with_channels(image: Image.Image, spec: InputSpec) -> Image.Image:
     if image.mode == "P" and wanted == "L":
         image = image.convert("RGB")
     return image.convert(wanted)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """A transparent image as RGB, a strip at a time: never a whole copy with its transparency."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    result = Image.new("RGB", image.size, "white")
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(height, top + rows))).convert("RGBA")
+        result.paste(strip, (0, top), mask=strip)
+    return result
 
 
 def _resized(image: Image.Image, width: int, height: int) -> Image.Image:

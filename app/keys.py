@@ -1,14 +1,18 @@
-"""API keys: who may send images."""
+"""API keys: who may send images, and how often."""
 
 import hashlib
 import hmac
 from collections.abc import Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import Request
 
 from app.errors import Unauthorized
+
+if TYPE_CHECKING:
+    from app.rates import RateLimiter
 
 Bearer = Annotated[
     HTTPAuthorizationCredentials | None,
@@ -24,34 +28,68 @@ class KeyCheck:
 
     Args:
         keys: the known ones, at least one.
+        limiter: counts each key's requests, and by address those without a known key, so that
+            guessing is limited too.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str], limiter: "RateLimiter | None" = None) -> None:
         self._known = [_digest(key) for key in keys]
+        self._limiter = limiter
 
-    async def __call__(self, bearer: Bearer, key: KeyHeader) -> None:
+    async def __call__(self, request: Request, bearer: Bearer, key: KeyHeader) -> None:
         """Let the request pass.
 
         Raises:
+            RateLimited: it is one too many.
             Unauthorized: it offers no key, or none that is known.
         """
         offered = [given for given in (bearer and bearer.credentials, key) if given]
+        # A list: all of them are looked for, whichever is known.
+        known = [
+            number for number in [self._find(given) for given in offered] if number is not None
+        ]
+        if self._limiter:
+            if known:
+                self._limiter.count_key(known[0])
+            else:
+                self._limiter.count_address(_address(request))
         if not offered:
             raise Unauthorized(
                 "Send an API key as `Authorization: Bearer <key>` or as `X-API-Key`.",
                 headers={"WWW-Authenticate": 'Bearer realm="limbeck"'},
             )
-        if not any([self._knows(given) for given in offered]):
+        if not known:
             raise Unauthorized(
                 "The API key is not known.",
                 headers={"WWW-Authenticate": 'Bearer realm="limbeck", error="invalid_token"'},
             )
 
-    def _knows(self, given: str) -> bool:
-        """Whether it is one of the keys, in a time that tells nothing of how near it came."""
+    def _find(self, given: str) -> int | None:
+        """Which of the keys it is, in a time that tells nothing of how near it came."""
         digest = _digest(given)
         # A list: all of them are compared, whichever fits.
-        return any([hmac.compare_digest(digest, known) for known in self._known])
+        equal = [hmac.compare_digest(digest, known) for known in self._known]
+        return equal.index(True) if any(equal) else None
+
+
+class AddressCheck:
+    """A dependency that limits how often one address may ask, where nobody needs a key."""
+
+    def __init__(self, limiter: "RateLimiter") -> None:
+        self._limiter = limiter
+
+    async def __call__(self, request: Request) -> None:
+        """Let the request pass.
+
+        Raises:
+            RateLimited: it is one too many.
+        """
+        self._limiter.count_address(_address(request))
+
+
+def _address(request: Request) -> str:
+    """Where the request comes from, as the server knows it; empty over a Unix socket."""
+    return request.client.host if request.client else ""
 
 
 def _digest(key: str) -> bytes:

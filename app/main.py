@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,18 +11,20 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.catalog import LoadOptions, load_catalog
-from app.errors import Unauthorized
-from app.keys import KeyCheck
+from app.errors import RateLimited, ServiceError, Unauthorized
+from app.keys import AddressCheck, KeyCheck
 from app.lane import Limits
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
+from app.ports import PortMiddleware
 from app.problems import install_problem_handlers
-from app.routes import classify, health, metrics, models, purify
+from app.routes import classify, docs, health, metrics, models, purify
 from app.routes.context import Wiring
 from app.routes.documentation import problems
 from app.schemas import Problem
 from app.service import Service
 from app.settings import Settings, load_settings
+from app.signature import SignatureCheck
 from app.uploads import UploadLimits
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.wiring = Wiring(
@@ -72,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings.max_image_bytes, settings.max_request_bytes, settings.max_request_images
         ),
     )
-    _include_routes(app, [key.get_secret_value() for key in settings.api_keys])
+    _include_routes(app, settings)
     install_problem_handlers(app)
     _describe_problems(app)
     # The last added is the outermost.
@@ -84,6 +87,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["Server-Timing", "X-Request-ID", "X-Limbeck-Model", "X-Limbeck-Note"],
         )
+    if settings.admin_port is not None:
+        app.add_middleware(PortMiddleware, admin_port=settings.admin_port)
     app.add_middleware(RequestMiddleware, metrics=service.metrics)
     return app
 
@@ -91,7 +96,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def build_service(settings: Settings) -> Service:
     """The service behind the app, every bundle loaded; see `create_app` for what it raises."""
     threads = settings.inference_threads or max(1, _cores() // settings.workers)
-    options = LoadOptions(settings.device, threads, settings.max_batch_size)
+    key = settings.bundle_public_key
+    check = None if key is None else SignatureCheck(key)
+    options = LoadOptions(settings.device, threads, settings.max_batch_size, check)
     catalog = load_catalog(settings.models_dir, settings.default_model, options)
     limits = Limits(
         settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_ms / 1000
@@ -101,13 +108,26 @@ def build_service(settings: Settings) -> Service:
     )
 
 
-def _include_routes(app: FastAPI, keys: Sequence[str]) -> None:
-    """All routes; with keys, only probes, scrapers and readers of the documentation need none."""
-    needed = [Depends(KeyCheck(keys))] if keys else []
-    refusals = problems(Unauthorized) if keys else {}
+def _include_routes(app: FastAPI, settings: Settings) -> None:
+    """All routes; only probes, scrapers and readers of the documentation need no key."""
+    keys = [key.get_secret_value() for key in settings.known_keys()]
+    limiter = None
+    if settings.rate_limit is not None:
+        from app.rates import RateLimiter  # costs a second of start that only a limit is worth
+
+        limiter = RateLimiter(settings.rate_limit)
+    needed: list[Any] = []
+    refusals: list[type[ServiceError]] = []
+    if keys:
+        needed.append(Depends(KeyCheck(keys, limiter)))
+        refusals.append(Unauthorized)
+    elif limiter:
+        needed.append(Depends(AddressCheck(limiter)))
+    if limiter:
+        refusals.append(RateLimited)
     for module in (purify, classify, models):
-        app.include_router(module.router, dependencies=needed, responses=refusals)
-    for module in (health, metrics):
+        app.include_router(module.router, dependencies=needed, responses=problems(*refusals))
+    for module in (health, metrics, docs):
         app.include_router(module.router)
 
 

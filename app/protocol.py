@@ -5,7 +5,8 @@ import logging
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import HeadersTooLarge, ServiceError
+from app.errors import HeadersTooLarge, MalformedRequest, ServiceError
+from app.headers import with_security
 from app.problems import MEDIA_TYPE
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         super().on_message_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as every other failure is answered; `msg` is uvicorn's."""
+        self.transport.write(_answer(MalformedRequest(msg)))
+        self.transport.close()
+
     def _refuse(self) -> None:
         error = HeadersTooLarge(f"Request line and headers may have {MAX_HEAD_BYTES} bytes.")
         logger.warning("a request was refused: %s", error.title)
@@ -55,8 +61,10 @@ class LimitedProtocol(HttpToolsProtocol):
 def _answer(error: ServiceError) -> bytes:
     """A problem document as the app would send it; the app never sees this request."""
     body = orjson.dumps(error.problem())
-    head = (
-        f"HTTP/1.1 {error.status} {error.title}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    headers = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    lines = b"".join(b"%s: %s\r\n" % header for header in with_security(headers))
+    return f"HTTP/1.1 {error.status} {error.title}\r\n".encode() + lines + b"\r\n" + body

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import FrameType
 
 import uvicorn
@@ -81,8 +82,12 @@ class GracefulServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings, sock: socket.socket) -> int:
+def serve(settings: Settings, sockets: list[socket.socket]) -> int:
     """Load the bundles and serve them until a signal; the exit status.
+
+    Args:
+        settings: the admin port, if any, as it was bound.
+        sockets: the main one, and the admin port's if there is one.
 
     Raises:
         BundleError: a bundle cannot be loaded.
@@ -104,7 +109,7 @@ def serve(settings: Settings, sock: socket.socket) -> int:
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
     server = GracefulServer(config, fail_readiness, settings.shutdown_delay_s)
-    server.run([sock])
+    server.run(sockets)
     if service.busy or server.unanswered:
         # onnxruntime aborts the process when it is torn down around an inference that still runs.
         logger.error("ended before every request was answered")
@@ -119,8 +124,9 @@ def bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
-    except OSError:
+    except OSError as error:
         sock.close()
+        error.filename = f"{host}:{port}"
         raise
     return sock
 
@@ -133,8 +139,14 @@ def run(arguments: Sequence[str]) -> int:
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
-        with bind(settings.host, settings.port) as sock:
-            return serve(settings, sock)
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(bind(settings.host, settings.port))]
+            if settings.admin_port is not None:
+                admin = stack.enter_context(bind(settings.admin_host, settings.admin_port))
+                sockets.append(admin)
+                # 0 took a free port: the app must know which.
+                settings = settings.model_copy(update={"admin_port": admin.getsockname()[1]})
+            return serve(settings, sockets)
     except (SettingsError, BundleError, DeviceError) as error:
         reason = str(error)
     except OSError as error:

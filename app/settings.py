@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.secrets import SECRET_PATTERN, read_secrets
+
 PREFIX = "LIMBECK_"
 _MIB = 1024 * 1024
 
 # Set by others in our namespace: Kubernetes for a Service named limbeck, and the data folder.
 _FOREIGN = re.compile(r"LIMBECK_(DATA|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
-
-# What a header carries unchanged.
-_KEY = re.compile(r"[!-~]+")
 
 # Their values are never printed.
 _SECRET = {"api_keys"}
@@ -36,12 +35,22 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535, description="0 takes any free port")
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="metrics and administration answer here and nowhere else",
+    )
     workers: int = Field(default=1, ge=1, description="processes; so far only 1")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     models_dir: Path = Path("models")
     default_model: str | None = Field(
         default=None, description="the bundle used when none is named; unset: the first by name"
+    )
+    bundle_public_key: Path | None = Field(
+        default=None, description="only bundles signed with its private key are loaded"
     )
     device: Device = "auto"
     inference_threads: int = Field(
@@ -75,6 +84,12 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="separated by commas; unset: nobody is asked for one"
     )
+    api_keys_file: Path | None = Field(
+        default=None, description="more of them, one a line; read at the start"
+    )
+    rate_limit: str | None = Field(
+        default=None, description="of one key, or one address; such as 100/second"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="separated by commas"
     )
@@ -92,10 +107,19 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         keys = [part.strip() for part in value.split(",")]
-        if not all(_KEY.fullmatch(key) for key in keys):
+        if not all(SECRET_PATTERN.fullmatch(key) for key in keys):
             # An empty one too: somebody who sets keys must not end up with an open service.
             raise ValueError("every key must be printable ASCII without spaces, and not empty")
         return tuple(keys)
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            from app.rates import parse_rate  # costs a second of start that only a limit is worth
+
+            parse_rate(value)
+        return value
 
     @field_validator("port", mode="before")
     @classmethod
@@ -116,6 +140,18 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _keys_can_be_read(self) -> "Settings":
+        self.known_keys()
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> "Settings":
+        # Requests are told apart by the port they came in on.
+        if self.admin_port and self.admin_port == self.port:
+            raise ValueError(f"LIMBECK_ADMIN_PORT must not be LIMBECK_PORT ({self.port})")
+        return self
+
+    @model_validator(mode="after")
     def _request_fits_queue(self) -> "Settings":
         if self.max_request_images > self.max_queue_size:
             raise ValueError(
@@ -123,6 +159,16 @@ class Settings(BaseSettings):
                 f"LIMBECK_MAX_QUEUE_SIZE ({self.max_queue_size}): such a request could never run"
             )
         return self
+
+    def known_keys(self) -> tuple[SecretStr, ...]:
+        """The API keys of the environment and of the file, none if nobody is asked for one.
+
+        Raises:
+            ValueError: the file cannot be used.
+        """
+        if self.api_keys_file is None:
+            return self.api_keys
+        return self.api_keys + read_secrets(self.api_keys_file, f"{PREFIX}API_KEYS_FILE")
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -58,6 +58,42 @@ def png_bomb(width: int, height: int) -> bytes:
     )
 
 
+def jpeg_with(content: bytes, *segments: tuple[int, bytes]) -> bytes:
+    """A JPEG with more segments, (marker, content) each, before its own."""
+    extra = b"".join(
+        b"\xff%c%s%s" % (marker, struct.pack(">H", len(block) + 2), block)
+        for marker, block in segments
+    )
+    return content[:2] + extra + content[2:]
+
+
+def exif_bomb(entries: int, size: int) -> bytes:
+    """An EXIF block whose every entry claims the same `size` bytes of it."""
+    directory = struct.pack("<H", entries) + b"".join(
+        struct.pack("<HHII", 1000 + number, 7, size, 8) for number in range(entries)
+    )
+    block = b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory + bytes(4)
+    return block.ljust(size + 20, b"\0")
+
+
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG, grey, whose last scan is there again and again."""
+    content = encoded(Image.new("L", (side, side), 99), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * (scans - content.count(b"\xff\xda")) + content[-2:]
+
+
+def bmp_run_lengths(side: int, depth: int = 8) -> bytes:
+    """A BMP in run lengths of two pixels each, the most work for its bytes."""
+    runs = b"\x02\x07" * (side * side // 2)
+    colours = b"".join(bytes([level] * 3 + [0]) for level in range(1 << depth))
+    head = struct.pack(
+        "<IiiHHIIiiII", 40, side, side, 1, depth, 1 if depth == 8 else 2, len(runs), 0, 0, 0, 0
+    )
+    offset = 54 + len(colours)
+    return b"BM" + struct.pack("<IHHI", offset + len(runs), 0, 0, offset) + head + colours + runs
+
+
 def multipart(*parts: tuple[str, bytes], boundary: str = "limit") -> tuple[bytes, dict[str, str]]:
     """A form of (name, content) parts, with its headers."""
     body = b"".join(

@@ -2,15 +2,17 @@ import pytest
 
 from app.errors import CorruptImage, NotAnImage, UnsupportedFormat
 from app.formats import (
+    MAX_JPEG_SCANS,
     MAX_JPEG_SEGMENTS,
     MAX_PNG_CHUNKS,
     jpeg_size,
     png_size,
+    read_jpeg,
     read_png,
     sniff,
     webp_size,
 )
-from tests.images import encoded, gradient, png_bomb, png_chunk
+from tests.images import encoded, gradient, jpeg_with, png_bomb, png_chunk
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WebP", "BMP"])
@@ -93,6 +95,31 @@ def test_jpeg_size_skips_padding_between_segments() -> None:
 def test_jpeg_size_refuses_unusable_headers(content: bytes) -> None:
     with pytest.raises(CorruptImage):
         jpeg_size(content)
+
+
+def test_a_jpeg_keeps_its_picture_and_its_exif_apart() -> None:
+    plain = encoded(gradient(45, 67), "JPEG")
+    first, second = b"Exif\0\0first", b"Exif\0\0second"
+    laden = jpeg_with(plain, (0xFE, b"comment"), (0xE1, b"http"), (0xE1, first), (0xE1, second))
+    jpeg = read_jpeg(laden)
+    assert (jpeg.content, jpeg.exif) == (plain, first)
+    assert read_jpeg(plain).exif == b""
+
+
+@pytest.mark.parametrize("padding", [b"\xff\x00" * 2, b"\xff\xd0", b"\xff\x02\0\0", b"\xff\xff"])
+def test_scans_cannot_hide_behind_what_is_no_segment(padding: bytes) -> None:
+    content = encoded(gradient(8, 8), "JPEG")
+    scans = (padding + b"\xff\xda\0\2") * MAX_JPEG_SCANS
+    with pytest.raises(CorruptImage, match="scans"):
+        read_jpeg(content[:-2] + scans + content[-2:])
+
+
+def test_a_jpeg_of_countless_segments_after_its_first_scan_is_refused() -> None:
+    content = encoded(gradient(8, 8), "JPEG")
+    with pytest.raises(CorruptImage, match="segments"):
+        read_jpeg(content[:-2] + b"\xff\xfe\0\2" * MAX_JPEG_SEGMENTS)
+    with pytest.raises(CorruptImage, match="header"):
+        read_jpeg(b"\xff\xd8\xff\xd9" + bytes(20))
 
 
 def test_png_size_needs_a_header() -> None:

@@ -1,5 +1,7 @@
 import struct
+import tracemalloc
 import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -11,7 +13,18 @@ from app.bundle import InputSpec
 from app.errors import CorruptImage, NotAnImage, ServiceError, TooManyPixels, UnsupportedFormat
 from app.formats import MAX_JPEG_SCANS
 from app.images import decode_image, header_size
-from tests.images import encoded, gradient, noise, pgm, png_bomb, png_chunk
+from tests.images import (
+    bmp_run_lengths,
+    encoded,
+    exif_bomb,
+    gradient,
+    jpeg_with,
+    many_scans,
+    noise,
+    pgm,
+    png_bomb,
+    png_chunk,
+)
 
 COLOUR = InputSpec(channels=3, height=32, width=32)
 GREY = InputSpec(channels=1, height=28, width=28)
@@ -232,9 +245,63 @@ def test_text_and_profiles_are_never_inflated() -> None:
 
 
 def test_a_jpeg_of_countless_scans_is_refused() -> None:
-    content = encoded(gradient(32, 32), "JPEG")
+    assert decode_image(many_scans(64, MAX_JPEG_SCANS), GREY).width == 64
     with pytest.raises(CorruptImage, match="scans"):
-        decode_image(content + b"\xff\xda" * MAX_JPEG_SCANS, COLOUR)
+        decode_image(many_scans(64, MAX_JPEG_SCANS + 1), GREY)
+
+
+def test_what_follows_a_jpeg_is_not_counted() -> None:
+    # Phones append a film to a photograph.
+    content = encoded(gradient(32, 32), "JPEG")
+    assert pixels(content + b"\xff\xda" * 1000) == pixels(content)
+
+
+def test_metadata_of_a_jpeg_is_never_parsed() -> None:
+    plain = encoded(gradient(32, 32), "JPEG")
+    bomb = exif_bomb(4000, 60_000)
+    laden = jpeg_with(plain, *[(0xE1, bomb)] * 50, (0xE2, b"ICC_PROFILE\0\1\1" + bytes(60_000)))
+    tracemalloc.start()
+    try:
+        assert pixels(laden) == pixels(plain)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(laden)  # thousands of copies of a block
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("colour", ["RGB", "CMYK", "L"])
+def test_a_jpeg_without_its_metadata_looks_the_same(colour: str) -> None:
+    image = gradient(64, 64).convert(colour)
+    content = encoded(image, "JPEG", quality=95, comment=b"c", dpi=(72, 72))
+    expected = decode_image(encoded(Image.open(BytesIO(content)).convert("RGB")), COLOUR)
+    assert np.abs(decode_image(content, COLOUR).pixels.astype(int) - expected.pixels).max() <= 2
+
+
+@pytest.mark.parametrize("depth", [4, 8])
+def test_a_bmp_in_run_lengths_is_refused(depth: int) -> None:
+    with pytest.raises(UnsupportedFormat, match="run lengths"):
+        decode_image(bmp_run_lengths(64, depth), GREY)
+
+
+def test_of_a_webp_half_as_many_pixels_are_allowed() -> None:
+    content = encoded(gradient(10, 10), "WebP")
+    assert decode_image(content, COLOUR, max_pixels=200).width == 10
+    with pytest.raises(TooManyPixels, match="allowed are 99"):
+        decode_image(content, COLOUR, max_pixels=199)
+
+
+def test_transparency_is_laid_over_white_the_same_in_strips() -> None:
+    colours = noise(2200, 1000, channels=4)
+    image = Image.fromarray(colours)
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image, mask=image.getchannel("A"))
+    assert pixels(encoded(image, compress_level=1)) == pixels(encoded(flat, compress_level=1))
+
+
+def test_16_bits_are_rounded() -> None:
+    levels = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
+    spec = InputSpec(channels=1, height=256, width=256)
+    seen = decode_image(encoded(Image.fromarray(levels)), spec).pixels[0]
+    assert (seen == np.rint(levels / 257)).all()
 
 
 def test_no_pixel_is_no_image() -> None:

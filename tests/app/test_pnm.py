@@ -4,8 +4,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from app.errors import CorruptImage
-from app.pnm import read_header, read_samples
+from app.errors import BodyTooLarge, CorruptImage
+from app.pnm import MAX_COMMENTS, MAX_TEXT_BYTES, read_header, read_samples
 
 
 def samples(content: bytes) -> list[object]:
@@ -98,3 +98,26 @@ def test_a_bitmap_in_text_costs_memory_like_its_file(filling: bytes) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * len(content)
+
+
+def test_numbers_are_read_whole_wherever_a_piece_of_them_ends() -> None:
+    numbers = np.arange(90_000).reshape(300, 300) % 65_536
+    text = b"P2\n300 300\n65535\n" + b" \n\t ".join(b"%05d" % n for n in numbers.ravel())
+    found = read_samples(text, read_header(text))
+    assert (found == (numbers * 255 + 32_767) // 65_535).all()
+    assert samples(b"P2\n1 1\n255\n" + b"0" * 200_000 + b"7") == [[7]]
+    with pytest.raises(CorruptImage, match="truncated"):
+        samples(text[:-6])
+
+
+@pytest.mark.parametrize("magic", [b"P1", b"P2", b"P3"])
+def test_much_text_is_refused(magic: bytes) -> None:
+    content = magic + b"\n1 1\n255\n" + b" 1" * (MAX_TEXT_BYTES // 2)
+    with pytest.raises(BodyTooLarge, match="4194304"):
+        samples(content)
+
+
+@pytest.mark.parametrize("magic", [b"P1", b"P2", b"P3"])
+def test_countless_comments_are_refused(magic: bytes) -> None:
+    with pytest.raises(CorruptImage, match="comments"):
+        samples(magic + b"\n1 1\n1" + b"\n#" * (MAX_COMMENTS + 1) + b"\n1 1 1")

@@ -68,3 +68,12 @@ def test_large_bodies_and_many_requests_on_one_connection_pass(connection: socke
                 name, _, value = line.partition(b":")
                 length = int(value) if name.lower() == b"content-length" else length
             assert b'"label":"grey"' in answers.read(length)
+
+
+def test_what_is_no_http_is_told_so_like_every_failure(connection: socket.socket) -> None:
+    connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+    with connection.makefile("rb") as answer:
+        said = answer.read()
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nx-content-type-options: nosniff\r\n" in said
+    assert b'"code":"malformed_request"' in said

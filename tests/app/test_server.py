@@ -81,6 +81,21 @@ def test_an_address_in_use_is_named(models_dir: Path, refusal: Refusal) -> None:
     assert f"127.0.0.1:{port}: Address already in use" in said
 
 
+def test_an_admin_address_in_use_is_named(models_dir: Path, refusal: Refusal) -> None:
+    with bind("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = refusal(models_dir, admin_port=port)
+    assert f"127.0.0.1:{port}: Address already in use" in said
+
+
+def test_a_file_of_keys_without_keys_is_named(
+    models_dir: Path, tmp_path: Path, refusal: Refusal
+) -> None:
+    said = refusal(models_dir, api_keys_file=tmp_path / "none")
+    assert f"LIMBECK_API_KEYS_FILE='{tmp_path / 'none'}': cannot be read" in said
+
+
 def test_what_the_system_refuses_is_named(refusal: Refusal) -> None:
     folder = Path("x" * 5000)
     assert f"cannot start: {folder}: File name too long" in refusal(folder)

@@ -49,6 +49,25 @@ def test_keys_that_could_not_be_asked_for_are_refused_and_not_shown(keys: str) -
     assert "good" not in str(refused.value)
 
 
+def test_keys_of_the_environment_and_of_the_file_are_known(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# rotated weekly\nfrom-file\n")
+    assert load_settings({}).known_keys() == ()
+    both = {"LIMBECK_API_KEYS": "from-env", "LIMBECK_API_KEYS_FILE": str(file)}
+    known = [key.get_secret_value() for key in load_settings(both).known_keys()]
+    assert known == ["from-env", "from-file"]
+    file.write_text("# none left\n")
+    with pytest.raises(SettingsError, match=r"^LIMBECK_API_KEYS_FILE='.*': the file holds no key$"):
+        load_settings({"LIMBECK_API_KEYS_FILE": str(file)})
+
+
+def test_the_admin_port_is_another_one() -> None:
+    assert load_settings({"LIMBECK_ADMIN_PORT": "9000"}).admin_port == 9000
+    assert load_settings({"LIMBECK_ADMIN_PORT": "0", "LIMBECK_PORT": "0"}).admin_port == 0
+    with pytest.raises(SettingsError, match="LIMBECK_ADMIN_PORT must not be LIMBECK_PORT"):
+        load_settings({"LIMBECK_ADMIN_PORT": "8000"})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -58,6 +77,8 @@ def test_keys_that_could_not_be_asked_for_are_refused_and_not_shown(keys: str) -
         ("LIMBECK_REQUEST_TIMEOUT_S", "0"),
         ("LIMBECK_WORKERS", "0"),
         ("LIMBECK_WORKERS", "2"),
+        ("LIMBECK_ADMIN_PORT", "70000"),
+        ("LIMBECK_RATE_LIMIT", "often"),
     ],
 )
 def test_an_impossible_value_names_the_variable_and_the_value(name: str, value: str) -> None:
