@@ -10,20 +10,25 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from app.admin import AdminCheck
 from app.catalog import LoadOptions, load_catalog
 from app.errors import Unauthorized
 from app.keys import KeyCheck
 from app.lane import Limits
+from app.memory import trim_memory
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.problems import install_problem_handlers
+from app.repository import Repository
 from app.routes import classify, health, metrics, models, purify
+from app.routes import repository as repository_routes
 from app.routes.context import Wiring
 from app.routes.documentation import problems
 from app.schemas import Problem
 from app.service import Service
 from app.settings import Settings, load_settings
 from app.uploads import UploadLimits
+from app.watch import FolderWatch
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +54,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         DeviceError: the device cannot be used.
     """
     settings = settings or load_settings()
+    # Before anything is loaded, so that no change between the two is missed.
+    watch = FolderWatch(settings.models_dir) if settings.watch else None
     service = build_service(settings)
+    repository = Repository(
+        service, settings.models_dir, _load_options(settings), watch, settings.watch
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
+        repository.start()
         yield
+        repository.close()
         if not await service.close(_CLOSE_TIMEOUT_S):
             logger.error("an inference did not end in time and is abandoned")
 
@@ -68,11 +80,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.wiring = Wiring(
         service,
+        repository,
         UploadLimits(
             settings.max_image_bytes, settings.max_request_bytes, settings.max_request_images
         ),
+        settings.workers,
     )
-    _include_routes(app, [key.get_secret_value() for key in settings.api_keys])
+    _include_routes(
+        app,
+        [key.get_secret_value() for key in settings.api_keys],
+        settings.admin_key.get_secret_value() if settings.admin_key else None,
+    )
     install_problem_handlers(app)
     _describe_problems(app)
     # The last added is the outermost.
@@ -90,9 +108,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def build_service(settings: Settings) -> Service:
     """The service behind the app, every bundle loaded; see `create_app` for what it raises."""
-    threads = settings.inference_threads or max(1, _cores() // settings.workers)
-    options = LoadOptions(settings.device, threads, settings.max_batch_size)
-    catalog = load_catalog(settings.models_dir, settings.default_model, options)
+    catalog = load_catalog(settings.models_dir, settings.default_model, _load_options(settings))
+    trim_memory()
     limits = Limits(
         settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_ms / 1000
     )
@@ -101,7 +118,12 @@ def build_service(settings: Settings) -> Service:
     )
 
 
-def _include_routes(app: FastAPI, keys: Sequence[str]) -> None:
+def _load_options(settings: Settings) -> LoadOptions:
+    threads = settings.inference_threads or max(1, _cores() // settings.workers)
+    return LoadOptions(settings.device, threads, settings.max_batch_size)
+
+
+def _include_routes(app: FastAPI, keys: Sequence[str], admin_key: str | None) -> None:
     """All routes; with keys, only probes, scrapers and readers of the documentation need none."""
     needed = [Depends(KeyCheck(keys))] if keys else []
     refusals = problems(Unauthorized) if keys else {}
@@ -109,6 +131,7 @@ def _include_routes(app: FastAPI, keys: Sequence[str]) -> None:
         app.include_router(module.router, dependencies=needed, responses=refusals)
     for module in (health, metrics):
         app.include_router(module.router)
+    app.include_router(repository_routes.router, dependencies=[Depends(AdminCheck(admin_key))])
 
 
 def _describe_problems(app: FastAPI) -> None:

@@ -20,7 +20,7 @@ _FOREIGN = re.compile(r"LIMBECK_(DATA|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)
 _KEY = re.compile(r"[!-~]+")
 
 # Their values are never printed.
-_SECRET = {"api_keys"}
+_SECRET = {"api_keys", "admin_key"}
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     models_dir: Path = Path("models")
     default_model: str | None = Field(
         default=None, description="the bundle used when none is named; unset: the first by name"
+    )
+    watch: float = Field(
+        default=0,
+        ge=0,
+        le=3600,
+        description="seconds between two looks for changed bundles; 0: none is taken",
     )
     device: Device = "auto"
     inference_threads: int = Field(
@@ -75,6 +81,9 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="separated by commas; unset: nobody is asked for one"
     )
+    admin_key: SecretStr | None = Field(
+        default=None, description="opens the admin routes; unset: they are closed"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="separated by commas"
     )
@@ -97,6 +106,13 @@ class Settings(BaseSettings):
             raise ValueError("every key must be printable ASCII without spaces, and not empty")
         return tuple(keys)
 
+    @field_validator("admin_key")
+    @classmethod
+    def _admin_key_can_be_asked_for(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _KEY.fullmatch(value.get_secret_value()):
+            raise ValueError("a key must be printable ASCII without spaces, and not empty")
+        return value
+
     @field_validator("port", mode="before")
     @classmethod
     def _not_a_service_link(cls, value: object) -> object:
@@ -114,6 +130,15 @@ class Settings(BaseSettings):
             # Better no start than one process where an operator counts on several.
             raise ValueError("several workers are not supported yet")
         return value
+
+    @model_validator(mode="after")
+    def _admin_key_is_no_api_key(self) -> "Settings":
+        if self.admin_key is not None and self.admin_key in self.api_keys:
+            raise ValueError(
+                "LIMBECK_ADMIN_KEY must not be one of LIMBECK_API_KEYS: whoever may send images "
+                "could unload the models"
+            )
+        return self
 
     @model_validator(mode="after")
     def _request_fits_queue(self) -> "Settings":
