@@ -15,7 +15,7 @@ from app.catalog import LoadOptions, load_catalog
 from app.errors import Unauthorized
 from app.keys import KeyCheck
 from app.lane import Limits
-from app.memory import trim_memory
+from app.memory import limit_slack, trim_memory
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.problems import install_problem_handlers
@@ -108,6 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def build_service(settings: Settings) -> Service:
     """The service behind the app, every bundle loaded; see `create_app` for what it raises."""
+    limit_slack()
     catalog = load_catalog(settings.models_dir, settings.default_model, _load_options(settings))
     trim_memory()
     limits = Limits(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,8 +48,8 @@ class Entry:
 class Repository:
     """The folder of bundles, and what the service serves of it.
 
-    Changes happen one after the other. Each is verified, loaded and warmed up on a thread of its
-    own, then the service swaps its catalog in one step.
+    Changes happen one after the other. Each is verified, loaded and warmed up on a thread apart,
+    then the service swaps its catalog in one step.
 
     Args:
         service: whose catalog is changed.
@@ -72,6 +73,8 @@ class Repository:
         self._watch = watch
         self._watch_s = watch_s
         self._changing = asyncio.Lock()
+        # Always the same thread: glibc gives each a pool of its own, and keeps a part of it.
+        self._loader = ThreadPoolExecutor(1, "models")
         self._failures: dict[str, list[Failure]] = {}
         self._following: asyncio.Task[None] | None = None
 
@@ -133,6 +136,7 @@ class Repository:
         """Follow it no more."""
         if self._following is not None:
             self._following.cancel()
+        self._loader.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, watch: FolderWatch) -> None:
         """Load what is new or changed, unload what is gone, for ever."""
@@ -156,8 +160,8 @@ class Repository:
         Cancelled in the midst it has changed nothing.
         """
         catalog = self._service.catalog
-        folders, models, failures = await asyncio.to_thread(
-            self._read, name, catalog.bundles.get(name, {})
+        folders, models, failures = await asyncio.get_running_loop().run_in_executor(
+            self._loader, self._read, name, catalog.bundles.get(name, {})
         )
         self._failures.pop(name, None)
         if failures:
