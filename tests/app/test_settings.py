@@ -32,8 +32,28 @@ def test_a_misspelt_name_fails_with_a_suggestion() -> None:
 
 def test_a_setting_that_does_nothing_here_is_not_accepted() -> None:
     # Somebody who sets a key must not believe that the service asks for it.
-    with pytest.raises(SettingsError, match="LIMBECK_ADMIN_KEY"):
-        load_settings({"LIMBECK_ADMIN_KEY": "secret"})
+    with pytest.raises(SettingsError, match="LIMBECK_TLS_KEY"):
+        load_settings({"LIMBECK_TLS_KEY": "secret"})
+
+
+def test_the_admin_key_is_read_and_kept_to_itself() -> None:
+    settings = load_settings({"LIMBECK_ADMIN_KEY": "sesame", "LIMBECK_API_KEYS": "other"})
+    assert settings.admin_key is not None
+    assert settings.admin_key.get_secret_value() == "sesame"
+    assert "sesame" not in repr(settings)
+
+
+@pytest.mark.parametrize("key", ["", "open sesame", "schlüssel"])
+def test_an_admin_key_that_could_not_be_asked_for_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match=r"LIMBECK_ADMIN_KEY=\.\.\.: a key") as refused:
+        load_settings({"LIMBECK_ADMIN_KEY": key})
+    assert "sesame" not in str(refused.value)
+
+
+def test_an_api_key_cannot_be_the_admin_key() -> None:
+    with pytest.raises(SettingsError, match="LIMBECK_ADMIN_KEY must not") as refused:
+        load_settings({"LIMBECK_ADMIN_KEY": "sesame", "LIMBECK_API_KEYS": "other,sesame"})
+    assert "sesame" not in str(refused.value)
 
 
 def test_api_keys_are_read_and_kept_to_itself() -> None:
