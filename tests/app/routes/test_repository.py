@@ -1,4 +1,5 @@
 import http.client
+import shutil
 from collections.abc import Iterator
 
 import httpx
@@ -8,6 +9,7 @@ from pydantic import SecretStr
 from app.main import create_app
 from app.settings import Settings
 from tests.bundles import make_bundle, publish_bundle
+from tests.images import PGM_TYPE, pgm
 from tests.serving import running
 
 ADMIN = {"Authorization": "Bearer admin-key"}
@@ -148,6 +150,30 @@ def post(client: httpx.Client, path: str) -> tuple[int, bytes]:
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def test_a_body_that_comes_slowly_is_answered_by_the_model_of_its_end(
+    admin: httpx.Client, admin_settings: Settings
+) -> None:
+    def body() -> Iterator[bytes]:
+        yield pgm(102)[:20]
+        until_read(admin)
+        make_bundle(admin_settings.models_dir, version=2)
+        load = "/v2/repository/models/tiny/load"
+        assert admin.post(load, headers=ADMIN).status_code == 200
+        yield pgm(102)[20:]
+
+    headers = {**PGM_TYPE, "X-API-Key": "api-key"}
+    answer = admin.post("/classify", content=body(), headers=headers)
+    assert (answer.status_code, answer.json().get("version")) == (200, 2)
+    shutil.rmtree(admin_settings.models_dir / "tiny" / "2")
+    assert admin.post("/v2/repository/models/tiny/load", headers=ADMIN).status_code == 200
+
+
+def until_read(client: httpx.Client) -> None:
+    """Wait until the service has begun a request beside this one."""
+    while "limbeck_inflight_requests 2.0" not in client.get("/metrics").text:
+        pass
 
 
 def test_with_several_workers_the_folder_is_the_way(settings: Settings) -> None:
