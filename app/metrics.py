@@ -104,7 +104,7 @@ class Metrics:
 
         self.model_loads = Counter(
             "limbeck_model_loads_total",
-            "Versions of bundles that were loaded or refused.",
+            "Versions of bundles that were loaded or refused since the start.",
             ["model", "result"],
             registry=registry,
         )
@@ -147,6 +147,8 @@ class ModelMetrics:
         self.queue_depth = metrics.queue_depth.labels(model)
         self.shift_ratio = metrics.shift_ratio.labels(model)
         self.label_changed = metrics.label_changed.labels(model)
+        for result in ("loaded", "refused"):
+            metrics.model_loads.labels(model, result)  # at 0, or the first one would be no increase
 
     def observe(self, stage: str, seconds: float) -> None:
         """What one image spent in one stage."""
