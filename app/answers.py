@@ -1,11 +1,14 @@
 """The JSON answers, built as plain dictionaries; `app/schemas.py` describes them."""
 
 import base64
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from app.catalog import Catalog, Model
+from app.repository import Entry, Failure
 from app.service import Inference, Probabilities
 
 Json = dict[str, Any]
@@ -52,12 +55,26 @@ def frames_note(inference: Inference) -> str | None:
     return f"only the first of {frames} frames was used" if frames > 1 else None
 
 
-def models(catalog: Catalog) -> Json:
+def models(catalog: Catalog, failures: Iterable[Failure]) -> Json:
     """A `Models`."""
     return {
         "default": catalog.default,
         "models": [bundle(catalog, name, detail=False) for name in catalog.bundles],
+        "failures": [asdict(failure) for failure in failures],
     }
+
+
+def repository(entries: Iterable[Entry]) -> list[Json]:
+    """`RepositoryEntry` after `RepositoryEntry`."""
+    return [
+        {
+            "name": entry.name,
+            "version": entry.version,
+            "state": "READY" if entry.ready else "UNAVAILABLE",
+            "reason": entry.reason,
+        }
+        for entry in entries
+    ]
 
 
 def bundle(catalog: Catalog, name: str, *, detail: bool) -> Json:

@@ -63,6 +63,11 @@ class Dispatcher:
         with self.changed:
             self._queues.append(queue)
 
+    def remove(self, queue: Queue) -> None:
+        """Serve this queue no more; the caller has seen to it that nothing waits in it."""
+        with self.changed:
+            self._queues.remove(queue)
+
     def wake_soon(self) -> None:
         """Let the thread look at its queues when the event loop has worked off what is ready.
 
@@ -101,6 +106,7 @@ class Dispatcher:
                 self._loop.call_soon_threadsafe(batch.deliver)
             except RuntimeError:
                 return  # the loop was closed: nobody waits any more
+            del batch  # it would keep its model alive until the next one comes
 
     def _take(self) -> Batch | None:
         """The next batch, from the queue whose first item waits longest; None at the end."""

@@ -106,11 +106,26 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         BundleError: it is missing, unreadable, malformed, or of a newer schema.
     """
+    return read_manifest_and_digest(folder)[0]
+
+
+def read_manifest_and_digest(folder: Path) -> tuple[Manifest, FileDigest]:
+    """The manifest of the bundle in `folder` and its own digest, of one and the same content.
+
+    Raises:
+        BundleError: it is missing, unreadable, malformed, or of a newer schema.
+    """
     path = folder / MANIFEST_FILE
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    return _parse_manifest(path, content), digest(content)
+
+
+def _parse_manifest(path: Path, content: bytes) -> Manifest:
+    try:
+        document = json.loads(content)
     except ValueError as error:
         raise BundleError(f"{path}: is not JSON: {error}") from error
     schema = document.get("schema_version") if isinstance(document, dict) else None

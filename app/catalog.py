@@ -13,8 +13,7 @@ from app.bundle import (
     MANIFEST_FILE,
     BundleError,
     Manifest,
-    digest,
-    read_manifest,
+    read_manifest_and_digest,
     read_verified,
 )
 from app.engine import Engine, load_engine, warm_up
@@ -63,9 +62,11 @@ class LoadOptions:
 class Catalog:
     """Loaded models by name and version; the highest version stands for the name.
 
+    It never changes: whoever holds one sees the same models throughout.
+
     Args:
-        models: at least one.
-        default: the bundle used when none is named; None: the first by name.
+        models: at least one, unless the default is given.
+        default: the bundle used when none is named, loaded or not; None: the first by name.
     """
 
     def __init__(self, models: Sequence[Model], default: str | None = None) -> None:
@@ -83,6 +84,15 @@ class Catalog:
     def models(self) -> list[Model]:
         """All of them."""
         return [model for versions in self._bundles.values() for model in versions.values()]
+
+    def changed(self, name: str, models: Sequence[Model]) -> "Catalog":
+        """This catalog with these versions of a bundle in place of those it has; none: without it.
+
+        The default stays what it is, so that no request changes its meaning by what is loaded: of a
+        default that is not loaded there is no model.
+        """
+        others = [model for model in self.models if model.manifest.name != name]
+        return Catalog([*others, *models], self.default)
 
     def find(self, selector: str | None) -> Model:
         """The model that `name`, `name@version` or nothing at all selects.
@@ -113,7 +123,7 @@ def load_model(folder: Path, options: LoadOptions) -> Model:
     started = time.perf_counter()
     if options.check:
         options.check(folder)
-    manifest = read_manifest(folder)
+    manifest, manifest_digest = read_manifest_and_digest(folder)
     if (manifest.name, str(manifest.version)) != (folder.parent.name, folder.name):
         raise BundleError(
             f"{folder / MANIFEST_FILE}: is of {manifest.name} version {manifest.version}, "
@@ -129,7 +139,7 @@ def load_model(folder: Path, options: LoadOptions) -> Model:
             raise BundleError(f"{folder / CARD_FILE}: is not JSON: {error}") from error
     engine = load_engine(folder, manifest, options.device, options.threads)
     warm_up(engine, folder, manifest, options.max_batch_size)
-    model = Model(manifest, digest((folder / MANIFEST_FILE).read_bytes()).sha256, card, engine)
+    model = Model(manifest, manifest_digest.sha256, card, engine)
     logger.info(
         "loaded %s on %s in %.2f s", model.key, engine.provider, time.perf_counter() - started
     )
@@ -163,14 +173,18 @@ def find_bundles(models_dir: Path) -> list[Path]:
 
     Names that begin with a dot belong to an export that is still being written.
     """
+    bundles = sorted(path for path in models_dir.glob("*") if not path.name.startswith("."))
+    return [folder for bundle in bundles for folder in find_versions(bundle)]
+
+
+def find_versions(bundle: Path) -> list[Path]:
+    """The folders of a bundle's versions, ascending; none if there is no such bundle."""
     return sorted(
-        (
-            folder
-            for folder in models_dir.glob("*/*")
-            if folder.is_dir()
-            and folder.name.isascii()
-            and folder.name.isdigit()
-            and not folder.parent.name.startswith(".")
-        ),
-        key=lambda folder: (folder.parent.name, int(folder.name)),
+        (folder for folder in bundle.glob("*") if folder.is_dir() and is_version(folder.name)),
+        key=lambda folder: int(folder.name),
     )
+
+
+def is_version(folder_name: str) -> bool:
+    """Whether a folder of this name holds a version."""
+    return folder_name.isascii() and folder_name.isdigit()

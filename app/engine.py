@@ -94,6 +94,11 @@ class Engine:
                 outcomes[i].classify_s = (outcomes[i].classify_s or 0.0) + seconds
         return [o if _is_finite(o) else InferenceFailed(_NOT_FINITE) for o in outcomes]
 
+    def close(self) -> None:
+        """Free both graphs, whoever still refers to this; it cannot be run any more."""
+        self._purifier.close()
+        self._classifier.close()
+
     def _purify(
         self, images: Floats, rows: list[int], tasks: Sequence[Task], outcomes: list[Outcome]
     ) -> None:

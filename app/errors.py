@@ -67,6 +67,12 @@ class Unauthorized(ServiceError):
     status, code, title = 401, "unauthorized", "An API key is needed"
 
 
+class AdminDisabled(ServiceError):
+    """An admin route of a service without an admin key."""
+
+    status, code, title = 403, "admin_disabled", "The admin routes are closed"
+
+
 class NotFound(ServiceError):
     """No such route."""
 
@@ -89,6 +95,12 @@ class NotAcceptable(ServiceError):
     """The `Accept` header leaves no answer to give."""
 
     status, code, title = 406, "not_acceptable", "No acceptable representation"
+
+
+class SingleWorkerOnly(ServiceError):
+    """What would reach only one of several workers."""
+
+    status, code, title = 409, "single_worker_only", "Not possible with several workers"
 
 
 class BodyTooLarge(ServiceError):
@@ -143,6 +155,12 @@ class InvalidParameter(ServiceError):
     """A parameter with an impossible value."""
 
     status, code, title = 422, "invalid_parameter", "A parameter is invalid"
+
+
+class BundleRefused(ServiceError):
+    """A bundle on disk that is not whole; what was served before serves on."""
+
+    status, code, title = 422, "bundle_refused", "The bundle cannot be loaded"
 
 
 class RateLimited(ServiceError):

@@ -92,6 +92,8 @@ class Lane(Generic[ItemT, ResultT]):
         self._on_depth = on_depth
         self._waiting: deque[Ticket[ItemT, ResultT]] = deque()
         self._arriving = 0
+        self._computing = 0
+        self._idle: asyncio.Event | None = None
 
     def reserve(self, places: int) -> "Reservation[ItemT, ResultT]":
         """Hold places for items that are being made.
@@ -131,6 +133,7 @@ class Lane(Generic[ItemT, ResultT]):
             before = len(self._waiting)
             self._waiting = deque(t for t in self._waiting if not t.future.done())
             self._on_depth(len(self._waiting) - before)
+            self._tell_if_idle()
         self._dispatcher.wake_soon()  # the thread may be waiting for these
 
     def waits_since(self) -> float | None:
@@ -148,13 +151,33 @@ class Lane(Generic[ItemT, ResultT]):
         """Remove and return the next batch."""
         size = min(len(self._waiting), self._limits.batch_size)
         tickets = [self._waiting.popleft() for _ in range(size)]
+        self._computing += size
         self._on_depth(-size)
         return LaneBatch(self, self._run, tickets)
 
-    def observe(self, batch_size: int) -> None:
-        """On the event loop: tell those who count batches."""
+    def computed(self, taken: int, batch_size: int) -> None:
+        """On the event loop: a batch has its outcomes.
+
+        Args:
+            taken: items that were taken from the queue.
+            batch_size: those of them that were computed.
+        """
         if batch_size:
             self._on_batch(batch_size)
+        with self._changed:
+            self._computing -= taken
+            self._tell_if_idle()
+
+    async def drain(self) -> None:
+        """Wait until nothing is reserved, waits or is computed."""
+        with self._changed:
+            self._idle = asyncio.Event()
+            self._tell_if_idle()
+        await self._idle.wait()
+
+    def _tell_if_idle(self) -> None:
+        if self._idle is not None and not (self._arriving or self._waiting or self._computing):
+            self._idle.set()
 
 
 class Reservation(Generic[ItemT, ResultT]):
@@ -243,7 +266,7 @@ class LaneBatch(Generic[ItemT, ResultT]):
 
     def deliver(self) -> None:
         """On the event loop: hand each waiting request its outcome."""
-        self._lane.observe(self._computed)
+        self._lane.computed(len(self._tickets), self._computed)
         for ticket, outcome in zip(self._tickets, self._outcomes, strict=True):
             ticket.answered = True
             if ticket.future.done():

@@ -10,15 +10,19 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from app.admin import AdminCheck
 from app.catalog import LoadOptions, load_catalog
 from app.errors import RateLimited, ServiceError, Unauthorized
 from app.keys import AddressCheck, KeyCheck
 from app.lane import Limits
+from app.memory import limit_slack, trim_memory
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.ports import PortMiddleware
 from app.problems import install_problem_handlers
+from app.repository import Repository
 from app.routes import classify, docs, health, metrics, models, purify
+from app.routes import repository as repository_routes
 from app.routes.context import Wiring
 from app.routes.documentation import problems
 from app.schemas import Problem
@@ -26,6 +30,7 @@ from app.service import Service
 from app.settings import Settings, load_settings
 from app.signature import SignatureCheck
 from app.uploads import UploadLimits
+from app.watch import FolderWatch
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +56,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         DeviceError: the device cannot be used.
     """
     settings = settings or load_settings()
+    # Before anything is loaded, so that no change between the two is missed.
+    watch = FolderWatch(settings.models_dir) if settings.watch else None
     service = build_service(settings)
+    repository = Repository(
+        service, settings.models_dir, _load_options(settings), watch, settings.watch
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
+        repository.start()
         yield
+        repository.close()
         if not await service.close(_CLOSE_TIMEOUT_S):
             logger.error("an inference did not end in time and is abandoned")
 
@@ -71,9 +83,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.wiring = Wiring(
         service,
+        repository,
         UploadLimits(
             settings.max_image_bytes, settings.max_request_bytes, settings.max_request_images
         ),
+        settings.workers,
     )
     _include_routes(app, settings)
     install_problem_handlers(app)
@@ -95,17 +109,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def build_service(settings: Settings) -> Service:
     """The service behind the app, every bundle loaded; see `create_app` for what it raises."""
-    threads = settings.inference_threads or max(1, _cores() // settings.workers)
-    key = settings.bundle_public_key
-    check = None if key is None else SignatureCheck(key)
-    options = LoadOptions(settings.device, threads, settings.max_batch_size, check)
-    catalog = load_catalog(settings.models_dir, settings.default_model, options)
+    limit_slack()
+    catalog = load_catalog(settings.models_dir, settings.default_model, _load_options(settings))
+    trim_memory()
     limits = Limits(
         settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_ms / 1000
     )
     return Service(
         catalog, Metrics(), limits, settings.max_image_pixels, settings.request_timeout_s
     )
+
+
+def _load_options(settings: Settings) -> LoadOptions:
+    threads = settings.inference_threads or max(1, _cores() // settings.workers)
+    key = settings.bundle_public_key
+    check = None if key is None else SignatureCheck(key)
+    return LoadOptions(settings.device, threads, settings.max_batch_size, check)
 
 
 def _include_routes(app: FastAPI, settings: Settings) -> None:
@@ -129,6 +148,8 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         app.include_router(module.router, dependencies=needed, responses=problems(*refusals))
     for module in (health, metrics, docs):
         app.include_router(module.router)
+    admin_key = settings.known_admin_key()
+    app.include_router(repository_routes.router, dependencies=[Depends(AdminCheck(admin_key))])
 
 
 def _describe_problems(app: FastAPI) -> None:

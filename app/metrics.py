@@ -6,6 +6,7 @@ their sum over all workers.
 """
 
 import os
+from collections.abc import Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -101,6 +102,21 @@ class Metrics:
             registry=registry,
         )
 
+        self.model_loads = Counter(
+            "limbeck_model_loads_total",
+            "Versions of bundles that were loaded or refused since the start.",
+            ["model", "result"],
+            registry=registry,
+        )
+
+    def forget_model(self, *labels: str) -> None:
+        """Let a model that is not served any more vanish from `limbeck_model_info`."""
+        _forget(self.model_info, labels)
+
+    def forget_bundle(self, name: str) -> None:
+        """Let the gauges of a bundle without a served version vanish; counts stay."""
+        _forget(self.queue_depth, (name,))
+
     def render(self) -> bytes:
         """The text format, of this process or of all workers."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
@@ -108,6 +124,13 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def _forget(gauge: Gauge, labels: Sequence[str]) -> None:
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        gauge.labels(*labels).set(0)  # the library cannot remove what it keeps in files
+    else:
+        gauge.remove(*labels)
 
 
 class ModelMetrics:
@@ -124,6 +147,8 @@ class ModelMetrics:
         self.queue_depth = metrics.queue_depth.labels(model)
         self.shift_ratio = metrics.shift_ratio.labels(model)
         self.label_changed = metrics.label_changed.labels(model)
+        for result in ("loaded", "refused"):
+            metrics.model_loads.labels(model, result)  # at 0, or the first one would be no increase
 
     def observe(self, stage: str, seconds: float) -> None:
         """What one image spent in one stage."""

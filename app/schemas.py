@@ -4,7 +4,7 @@ They are built as plain dictionaries (`app/answers.py`) and written at once; the
 description, and the tests hold every answer against it.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -110,11 +110,30 @@ class Bundle(_Schema):
     versions: list[ModelVersion]
 
 
+class ModelFailure(_Schema):
+    """A version on disk that was refused; whatever was served before serves on."""
+
+    name: str
+    version: str = Field(description="the name of its folder")
+    reason: str
+    time: str = Field(description="UTC, ISO 8601")
+
+
 class Models(_Schema):
     """Everything that is loaded."""
 
-    default: str
+    default: str = Field(description="settled at the start; it may have been unloaded since")
     models: list[Bundle]
+    failures: list[ModelFailure]
+
+
+class RepositoryEntry(_Schema):
+    """A version of a bundle, on disk or in memory."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = Field(description="why the content on disk is not served; empty if it is")
 
 
 class ModelVersionDetail(ModelVersion):

@@ -17,9 +17,10 @@ from app.catalog import Catalog, Model
 from app.codecs import CodecPool
 from app.engine import Outcome, Task
 from app.errors import ClientGone, DeadlineExceeded, ServiceError
+from app.fleet import Fleet, Served
 from app.images import DecodedImage
-from app.lane import Answer, Lane, Limits
-from app.metrics import Metrics, ModelMetrics
+from app.lane import Answer, Limits
+from app.metrics import Metrics
 from app.shift import shift_bits, softmax
 from app.trace import Trace
 
@@ -60,21 +61,12 @@ class Inference:
     stages: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Served:
-    """A model with its queue and its metrics."""
-
-    model: Model
-    lane: Lane[Task, Outcome]
-    metrics: ModelMetrics
-
-
 @dataclass(slots=True)
 class Service:
     """The models of a catalog behind their queues.
 
     Args:
-        catalog: what is served.
+        catalog: what is served; `swap` changes it.
         metrics: where it is counted.
         limits: of each model's queue.
         max_image_pixels: larger images are refused.
@@ -89,29 +81,23 @@ class Service:
     ready: bool = False
     codecs: CodecPool = field(init=False)
     _dispatcher: Dispatcher = field(init=False)
-    _served: dict[str, _Served] = field(init=False)
+    _fleet: Fleet = field(init=False)
 
     def __post_init__(self) -> None:
         """Give every model its queue."""
         self.codecs = CodecPool(self.max_image_pixels)
         self._dispatcher = Dispatcher()
-        self._served = {model.key: self._serve(model) for model in self.catalog.models}
+        self._fleet = Fleet(self._dispatcher, self.metrics, self.limits)
+        self._fleet.swap(self.catalog.models)
 
-    def _serve(self, model: Model) -> _Served:
-        manifest = model.manifest
-        metrics = ModelMetrics(self.metrics, manifest.name)
-        lane: Lane[Task, Outcome] = Lane(
-            self._dispatcher,
-            model.engine.run,
-            self.limits,
-            on_batch=metrics.batch_size.observe,
-            on_depth=metrics.queue_depth.inc,
-        )
-        self._dispatcher.add(lane)
-        self.metrics.model_info.labels(
-            manifest.name, str(manifest.version), model.sha256, model.engine.provider
-        ).set(1)
-        return _Served(model, lane, metrics)
+    def swap(self, catalog: Catalog) -> None:
+        """Serve another catalog from now on; called on the event loop.
+
+        Requests that were queued before are answered by the models they were queued for, which are
+        freed after the last of them.
+        """
+        self.catalog = catalog
+        self._fleet.swap(catalog.models)
 
     def start(self) -> None:
         """Begin to compute, and be ready."""
@@ -121,6 +107,7 @@ class Service:
     async def close(self, timeout_s: float) -> bool:
         """Answer what waits and stop; whether that ended in time."""
         self.ready = False
+        self._fleet.close()
         ended = await self._dispatcher.close(timeout_s)
         self.codecs.close()
         return ended
@@ -157,7 +144,7 @@ class Service:
         Raises:
             ServiceError: of the first image that cannot be answered; none is answered then.
         """
-        served = self._served[model.key]
+        served = self._fleet.served(model)
         with served.lane.reserve(len(contents)) as reservation:
             images, decode_s = await self._decode(contents, model, deadline)
             tasks = [
@@ -188,7 +175,7 @@ class Service:
 
     def _inference(
         self,
-        served: _Served,
+        served: Served,
         image: DecodedImage,
         decode_s: float,
         answer: Answer[Outcome],
@@ -216,7 +203,7 @@ class Service:
 
     def observe(self, model: Model, stage: str, seconds: float, trace: Trace) -> None:
         """Count a stage that happens outside: reading and encoding."""
-        self._served[model.key].metrics.observe(stage, seconds)
+        self._fleet.observe(model, stage, seconds)
         trace.note(stage, seconds)
 
 

@@ -65,6 +65,10 @@ class Session:
         returned: Floats = result
         return returned
 
+    def close(self) -> None:
+        """Free the graph, whoever still refers to this; it cannot be run any more."""
+        del self._session
+
 
 def open_session(graph: bytes, device: Device, threads: int) -> Session:
     """The graph on a device.

@@ -19,7 +19,7 @@ _MIB = 1024 * 1024
 _FOREIGN = re.compile(r"LIMBECK_(DATA|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
 
 # Their values are never printed.
-_SECRET = {"api_keys"}
+_SECRET = {"api_keys", "admin_key"}
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     )
     bundle_public_key: Path | None = Field(
         default=None, description="only bundles signed with its private key are loaded"
+    )
+    watch: float = Field(
+        default=0,
+        ge=0,
+        le=3600,
+        description="seconds between two looks for changed bundles; 0: none is taken",
     )
     device: Device = "auto"
     inference_threads: int = Field(
@@ -90,6 +96,12 @@ class Settings(BaseSettings):
     rate_limit: str | None = Field(
         default=None, description="of one key, or one address; such as 100/second"
     )
+    admin_key: SecretStr | None = Field(
+        default=None, description="opens the admin routes; unset: they are closed"
+    )
+    admin_key_file: Path | None = Field(
+        default=None, description="the admin key from a file; read at the start"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="separated by commas"
     )
@@ -121,6 +133,13 @@ class Settings(BaseSettings):
             parse_rate(value)
         return value
 
+    @field_validator("admin_key")
+    @classmethod
+    def _admin_key_can_be_asked_for(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not SECRET_PATTERN.fullmatch(value.get_secret_value()):
+            raise ValueError("a key must be printable ASCII without spaces, and not empty")
+        return value
+
     @field_validator("port", mode="before")
     @classmethod
     def _not_a_service_link(cls, value: object) -> object:
@@ -140,15 +159,21 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _keys_can_be_read(self) -> "Settings":
-        self.known_keys()
-        return self
-
-    @model_validator(mode="after")
     def _ports_differ(self) -> "Settings":
         # Requests are told apart by the port they came in on.
         if self.admin_port and self.admin_port == self.port:
             raise ValueError(f"LIMBECK_ADMIN_PORT must not be LIMBECK_PORT ({self.port})")
+        return self
+
+    @model_validator(mode="after")
+    def _admin_key_is_no_api_key(self) -> "Settings":
+        # Both are read, so that a file that cannot be used stops the start.
+        api_keys, admin_key = self.known_keys(), self.known_admin_key()
+        if admin_key is not None and admin_key in api_keys:
+            raise ValueError(
+                "LIMBECK_ADMIN_KEY must not be one of LIMBECK_API_KEYS: whoever may send images "
+                "could unload the models"
+            )
         return self
 
     @model_validator(mode="after")
@@ -169,6 +194,19 @@ class Settings(BaseSettings):
         if self.api_keys_file is None:
             return self.api_keys
         return self.api_keys + read_secrets(self.api_keys_file, f"{PREFIX}API_KEYS_FILE")
+
+    def known_admin_key(self) -> SecretStr | None:
+        """The admin key of the environment or of the file, None if the admin routes are closed.
+
+        Raises:
+            ValueError: the file cannot be used, or there is more than one key.
+        """
+        if self.admin_key_file is None:
+            return self.admin_key
+        found = read_secrets(self.admin_key_file, f"{PREFIX}ADMIN_KEY_FILE")
+        if self.admin_key is not None or len(found) > 1:
+            raise ValueError("there is one admin key: LIMBECK_ADMIN_KEY or LIMBECK_ADMIN_KEY_FILE")
+        return found[0]
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

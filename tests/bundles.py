@@ -6,6 +6,7 @@ grey image of 0.4 is `grey` as it is, and `dark` once purified to 0.2.
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Design:
             on black images, stays quick.
         poison: whether a white image makes the classifier's result not finite.
         dynamic: whether the batch dimension is open.
+        ballast_mib: weights that do nothing, to make it large.
         card: content of card.json, None for no card.
     """
 
@@ -55,6 +57,7 @@ class Design:
     work: int = 0
     poison: bool = False
     dynamic: bool = True
+    ballast_mib: int = 0
     card: dict[str, object] | None = None
 
 
@@ -96,6 +99,19 @@ def make_bundle(
     )
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2))
     return folder
+
+
+def publish_bundle(
+    models_dir: Path, name: str = "tiny", version: int = 1, design: Design | None = None
+) -> Path:
+    """Put a whole bundle below `models_dir` in one step, as an export does."""
+    staging = models_dir / ".staging"
+    folder = make_bundle(staging, name, version, design)
+    target = models_dir / name / str(version)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+    shutil.rmtree(staging)
+    return target
 
 
 def rewrite_manifest(folder: Path, **changes: object) -> None:
@@ -155,6 +171,20 @@ def classifier(design: Design) -> onnx.ModelProto:
             helper.make_node("Gather", ["undefined", "first"], ["poison"], axis=1),  # (N, 1)
         ]
         terms.append("poison")
+    if design.ballast_mib:
+        # Of several pieces, as the layers of a network are.
+        for piece in range(4 * design.ballast_mib):
+            weights = np.full(1 << 16, piece, np.float32)
+            constants[f"ballast_{piece}"] = weights
+            nodes += [
+                helper.make_node("Gather", [f"ballast_{piece}", "place"], [f"picked_{piece}"]),
+                helper.make_node("Mul", [f"picked_{piece}", "nothing"], [f"weightless_{piece}"]),
+            ]
+            terms.append(f"weightless_{piece}")
+        nodes[:0] = [
+            helper.make_node("ReduceMax", ["images"], ["top"], keepdims=0),
+            helper.make_node("Cast", ["top"], ["place"], to=TensorProto.INT64),
+        ]
     if design.work:
         nodes += _busy_work(constants, design.work)
         terms.append("idle")

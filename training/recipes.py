@@ -160,7 +160,7 @@ HARDENED = replace(
         agreement=0.2,
     ),
     distillation=StudentStage(
-        # Without augmentation it stands on images of writers it has seen, five points less on others.
+        # Without augmentation it stands five points less on the test images, by other writers.
         schedule=Schedule(
             epochs=6, batch_size=64, ema_decay=0.999, augmentation=_MNIST_PURIFIER_AUGMENTATION
         ),

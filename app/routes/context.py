@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from app.catalog import Model
+from app.repository import Repository
 from app.service import Inference, Service, Wanted
 from app.trace import Trace
 from app.uploads import UploadLimits, Uploads, read_uploads
@@ -16,7 +17,9 @@ class Wiring:
     """What the app hands to its routes, as `app.state.wiring`."""
 
     service: Service
+    repository: Repository
     upload_limits: UploadLimits
+    workers: int
 
 
 def wiring_of(request: Request) -> Wiring:
@@ -44,7 +47,7 @@ class Exchange:
         UnknownModel: there is no such model.
 
     Attributes:
-        model: the one selected.
+        model: the one selected; settled once the body is there.
         deadline: when the answer must be ready; set once the body is there.
         read_s: what reading the body took.
     """
@@ -53,6 +56,7 @@ class Exchange:
         self._request = request
         self._wiring = wiring_of(request)
         self._trace = trace_of(request)
+        self._selector = selector
         self.service = self._wiring.service
         self.model: Model = self.service.catalog.find(selector)
         self._trace.model = self.model.key
@@ -60,9 +64,17 @@ class Exchange:
         self.read_s = 0.0
 
     async def read(self) -> Uploads:
-        """The request's image files."""
+        """The request's image files.
+
+        Raises:
+            UnknownModel: the model was unloaded meanwhile.
+        """
         started = time.perf_counter()
         uploads = await read_uploads(self._request, self._wiring.upload_limits)
+        # The model may have been replaced meanwhile. From here to the queue nothing waits, and what
+        # is queued is answered by the model it was queued for.
+        self.model = self.service.catalog.find(self._selector)
+        self._trace.model = self.model.key
         self.deadline = self.service.deadline()
         self.read_s = time.perf_counter() - started
         self.service.observe(self.model, "read", self.read_s, self._trace)

@@ -16,9 +16,10 @@ router = APIRouter(tags=["models"])
 
 @router.get("/models", response_model=None, responses={200: {"model": Models}})
 async def list_models(request: Request) -> Response:
-    """What is loaded: bundles, versions, digests, labels, the device each runs on."""
-    catalog = wiring_of(request).service.catalog
-    return Response(orjson.dumps(answers.models(catalog)), media_type="application/json")
+    """What is loaded: bundles, versions, digests, labels, devices; and what was refused."""
+    wiring = wiring_of(request)
+    answer = answers.models(wiring.service.catalog, wiring.repository.failures)
+    return Response(orjson.dumps(answer), media_type="application/json")
 
 
 @router.get(

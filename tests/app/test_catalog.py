@@ -43,6 +43,18 @@ def test_without_a_default_the_first_name_stands(models_dir: Path) -> None:
     assert load_catalog(models_dir, None, OPTIONS).default == "brittle"
 
 
+def test_a_changed_catalog_is_another_one_with_the_same_default(catalog: Catalog) -> None:
+    without = catalog.changed("tiny", [])
+    assert (list(without.bundles), without.default) == (["brittle"], "tiny")
+    for selector in (None, "tiny", "tiny@1"):
+        with pytest.raises(UnknownModel):
+            without.find(selector)
+    back = without.changed("tiny", [catalog.find("tiny@1")])
+    assert back.find(None).key == "tiny@1"
+    assert without.changed("brittle", []).models == []
+    assert catalog.find(None).key == "tiny@2"
+
+
 def test_the_card_is_loaded_where_there_is_one(catalog: Catalog) -> None:
     assert catalog.find("tiny@1").card == {"rows": []}
     assert catalog.find("tiny@2").card is None

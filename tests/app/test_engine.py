@@ -65,6 +65,13 @@ def test_a_mixed_batch_gives_what_each_image_gets_alone(engine: Engine) -> None:
                 assert first == pytest.approx(second, abs=1e-5)
 
 
+def test_a_closed_engine_cannot_be_run(models_dir: Path) -> None:
+    closed = load(models_dir / "tiny" / "1")
+    closed.close()
+    with pytest.raises(AttributeError):
+        closed.run([task(102, plain_logits=True)])
+
+
 def test_levels_become_0_to_1(engine: Engine) -> None:
     (outcome,) = outcomes(engine, task(170, purified_image=True))
     assert outcome.purified_image is not None

@@ -1,8 +1,10 @@
 """Lanes and their dispatcher, with runs that the test holds back and lets go."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -308,6 +310,45 @@ def test_a_run_that_hangs_does_not_hold_up_closing() -> None:
 
 def test_a_dispatcher_that_never_started_closes() -> None:
     assert asyncio.run(Dispatcher().close(FAR))
+
+
+def test_a_lane_is_drained_when_nothing_is_reserved_waits_or_is_computed() -> None:
+    async def scenario() -> None:
+        async with Bench(Doubling(open=False), Limits(batch_size=1)) as bench:
+            first = await bench.occupy()
+            waiting = bench.begin(1)
+            abandoned = bench.begin(2)
+            coming = bench.lane.reserve(1)
+            draining = asyncio.create_task(bench.lane.drain())
+            await settle()
+            coming.__exit__(None, None, None)
+            abandoned.cancel()
+            await settle()
+            assert not draining.done()
+            bench.run.gate.set()
+            await draining
+            assert first.done() or await first == [0]
+            assert await waiting == [2]
+            await bench.lane.drain()  # of an idle lane it is at once
+            bench.dispatcher.remove(bench.lane)
+            assert not bench.dispatcher.busy
+
+    asyncio.run(scenario())
+
+
+def test_a_dispatcher_keeps_nothing_of_the_last_batch() -> None:
+    async def scenario() -> None:
+        async with Bench(Doubling()) as bench:
+            run = weakref.ref(bench.run)
+            assert await bench.ask(1) == [2]
+            bench.dispatcher.remove(bench.lane)
+            del bench.lane
+            bench.run = Doubling()
+            gc.collect()
+            while run() is not None:
+                await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(scenario(), FAR))
 
 
 def test_the_lane_that_waits_longest_is_served_first() -> None:

@@ -31,6 +31,9 @@ def test_the_documented_routes_are_those_there_are(document: dict[str, Any]) -> 
         ("/health/live", "get"),
         ("/health/ready", "get"),
         ("/metrics", "get"),
+        ("/v2/repository/index", "post"),
+        ("/v2/repository/models/{name}/load", "post"),
+        ("/v2/repository/models/{name}/unload", "post"),
     }
 
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from app.settings import Settings, SettingsError, load_settings
 
@@ -32,8 +33,42 @@ def test_a_misspelt_name_fails_with_a_suggestion() -> None:
 
 def test_a_setting_that_does_nothing_here_is_not_accepted() -> None:
     # Somebody who sets a key must not believe that the service asks for it.
-    with pytest.raises(SettingsError, match="LIMBECK_ADMIN_KEY"):
-        load_settings({"LIMBECK_ADMIN_KEY": "secret"})
+    with pytest.raises(SettingsError, match="LIMBECK_TLS_KEY"):
+        load_settings({"LIMBECK_TLS_KEY": "secret"})
+
+
+def test_the_admin_key_is_read_and_kept_to_itself() -> None:
+    settings = load_settings({"LIMBECK_ADMIN_KEY": "sesame", "LIMBECK_API_KEYS": "other"})
+    assert settings.admin_key is not None
+    assert settings.admin_key.get_secret_value() == "sesame"
+    assert "sesame" not in repr(settings)
+
+
+@pytest.mark.parametrize("key", ["", "open sesame", "schlüssel"])
+def test_an_admin_key_that_could_not_be_asked_for_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match=r"LIMBECK_ADMIN_KEY=\.\.\.: a key") as refused:
+        load_settings({"LIMBECK_ADMIN_KEY": key})
+    assert "sesame" not in str(refused.value)
+
+
+def test_an_api_key_cannot_be_the_admin_key() -> None:
+    with pytest.raises(SettingsError, match="LIMBECK_ADMIN_KEY must not") as refused:
+        load_settings({"LIMBECK_ADMIN_KEY": "sesame", "LIMBECK_API_KEYS": "other,sesame"})
+    assert "sesame" not in str(refused.value)
+
+
+def test_the_admin_key_comes_from_a_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("sesame\n")
+    from_file = {"LIMBECK_ADMIN_KEY_FILE": str(file)}
+    assert load_settings(from_file).known_admin_key() == SecretStr("sesame")
+    for others in ({"LIMBECK_ADMIN_KEY": "other"}, {"LIMBECK_API_KEYS": "sesame"}):
+        with pytest.raises(SettingsError, match="LIMBECK_ADMIN_KEY") as refused:
+            load_settings({**from_file, **others})
+        assert "sesame" not in str(refused.value)
+    file.write_text("sesame\nother\n")
+    with pytest.raises(SettingsError, match="one admin key"):
+        load_settings(from_file)
 
 
 def test_api_keys_are_read_and_kept_to_itself() -> None:

@@ -1,0 +1,26 @@
+"""Over HTTP it is asked in `routes/test_repository.py`."""
+
+import asyncio
+
+import pytest
+from pydantic import SecretStr
+from starlette.requests import Request
+
+from app.admin import AdminCheck
+from app.errors import AdminDisabled, Unauthorized
+
+REQUEST = Request({"type": "http"})
+
+
+def test_only_the_admin_key_passes() -> None:
+    check = AdminCheck(SecretStr("sesame"))
+    asyncio.run(check(REQUEST, None, "sesame"))
+    for key in (None, "", "sesam", "sesame2"):
+        with pytest.raises(Unauthorized):
+            asyncio.run(check(REQUEST, None, key))
+
+
+def test_without_an_admin_key_nothing_passes() -> None:
+    for key in (None, "", "None"):
+        with pytest.raises(AdminDisabled):
+            asyncio.run(AdminCheck(None)(REQUEST, None, key))

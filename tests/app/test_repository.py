@@ -1,0 +1,87 @@
+"""What is served follows the disk; over HTTP and under load see `tests/e2e/test_repository.py`."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.catalog import LoadOptions
+from app.errors import BundleRefused, UnknownModel
+from app.main import build_service
+from app.repository import Repository
+from app.service import Service
+from app.settings import Settings
+from tests.bundles import make_bundle, replace_file, rewrite_manifest
+
+
+@pytest.fixture
+def service(tmp_path: Path, settings: Settings) -> Service:
+    make_bundle(tmp_path, "tiny", 1)
+    return build_service(
+        settings.model_copy(update={"models_dir": tmp_path, "default_model": "tiny"})
+    )
+
+
+@pytest.fixture
+def repository(tmp_path: Path, service: Service) -> Repository:
+    return Repository(service, tmp_path, LoadOptions("cpu", 1, 2))
+
+
+def keys(service: Service) -> list[str]:
+    return [model.key for model in service.catalog.models]
+
+
+def test_what_has_not_changed_is_the_same_model(
+    tmp_path: Path, service: Service, repository: Repository
+) -> None:
+    first = service.catalog.find("tiny@1")
+    make_bundle(tmp_path, "tiny", 2)
+    asyncio.run(repository.load("tiny"))
+    assert keys(service) == ["tiny@1", "tiny@2"]
+    assert service.catalog.find("tiny@1") is first
+
+
+def test_a_version_broken_in_place_serves_on_as_it_was(
+    tmp_path: Path, service: Service, repository: Repository
+) -> None:
+    first = service.catalog.find("tiny@1")
+    rewrite_manifest(tmp_path / "tiny" / "1", labels=["a", "b", "c", "d"])
+    with pytest.raises(BundleRefused, match=r"^tiny/1/classifier\.onnx: its output has the shape"):
+        asyncio.run(repository.load("tiny"))
+    assert service.catalog.find("tiny") is first
+    (entry,) = asyncio.run(repository.index())
+    assert (entry.ready, entry.reason) == (True, repository.failures[0].reason)
+
+
+def test_of_a_new_bundle_what_is_whole_is_served(
+    tmp_path: Path, service: Service, repository: Repository
+) -> None:
+    make_bundle(tmp_path, "new", 1)
+    replace_file(make_bundle(tmp_path, "new", 2), "purifier.onnx", b"no graph")
+    make_bundle(tmp_path, "new", 3)
+    with pytest.raises(BundleRefused, match="onnxruntime refuses the graph"):
+        asyncio.run(repository.load("new"))
+    assert keys(service) == ["new@1", "new@3", "tiny@1"]
+    assert [failure.version for failure in repository.failures] == ["2"]
+
+
+def test_a_bundle_that_is_on_no_disk_any_more_goes(
+    tmp_path: Path, service: Service, repository: Repository
+) -> None:
+    async def scenario() -> None:
+        shutil.rmtree(tmp_path / "tiny")
+        assert [(entry.ready, entry.version) for entry in await repository.index()] == [(True, "1")]
+        with pytest.raises(UnknownModel):
+            await repository.load("tiny")
+        assert keys(service) == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", ["../tiny", "..", "", ".", "tiny/1", "tiny\n", "Tiny", "a" * 65])
+def test_an_impossible_name_is_unknown(tmp_path: Path, repository: Repository, name: str) -> None:
+    for change in (repository.load, repository.unload):
+        with pytest.raises(UnknownModel):
+            asyncio.run(change(name))
+    assert repository.failures == []
