@@ -116,8 +116,6 @@ class Recipe:
 
 _MNIST_AUGMENTATION = Augmentation(shift=0.07, rotation_degrees=10.0, scale=0.1)
 
-_MNIST_PURIFIER_AUGMENTATION = Augmentation(shift=0.05, rotation_degrees=8.0, scale=0.08)
-
 _MNIST_CLASSIFIER = ClassifierStage(
     widths=(16, 32, 64),
     depths=(0, 1, 0),
@@ -160,10 +158,7 @@ HARDENED = replace(
         agreement=0.2,
     ),
     distillation=StudentStage(
-        # Without augmentation it stands five points less on the test images, by other writers.
-        schedule=Schedule(
-            epochs=6, batch_size=64, ema_decay=0.999, augmentation=_MNIST_PURIFIER_AUGMENTATION
-        ),
+        schedule=Schedule(epochs=6, batch_size=64, ema_decay=0.999),
         attack=replace(_THROUGH, epsilon_scale=1.25),
         logits=0.5,
         cross_entropy=1.0,

@@ -52,6 +52,13 @@ class Run:
             self.dataset.train, self.recipe.validation_fraction, self.recipe.seed
         )
 
+    @property
+    def attacked_validation(self) -> Split:
+        """Some validation images, a random choice: they lie in the order of their classes."""
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        order = torch.randperm(len(self.validation), generator=generator)
+        return self.validation.subset(order[:_MEASURED_IMAGES])
+
 
 def run_stages(run: Run) -> None:
     """Train everything that the bundle and its card need."""
@@ -231,7 +238,7 @@ def _train_purifier(
     `depends` names the stages that it needs, its classifier first.
     """
     classifier = fold_batch_norm(run.networks[depends[0]])
-    sample = run.validation.subset(range(min(_MEASURED_IMAGES, len(run.validation))))
+    sample = run.attacked_validation
     images, labels = to_unit(sample.images.to(run.device)), sample.labels.to(run.device)
     epsilon = run.recipe.epsilon
 

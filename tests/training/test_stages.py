@@ -35,6 +35,16 @@ def same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_attacks_are_measured_on_images_of_every_class(tmp_path: Path) -> None:
+    split = tiny_split(6000, 1)
+    in_order = split.subset(split.labels.argsort(stable=True))
+    run = tiny_run(tmp_path, dataset=replace(tiny_dataset(), train=in_order))
+    measured = run.attacked_validation
+    assert len(measured) == 500 < len(run.validation)
+    assert measured.labels.bincount().min() > 100
+    assert torch.equal(measured.labels, run.attacked_validation.labels)
+
+
 def prepared(work: Path) -> Run:
     """A run with a classifier and both teachers."""
     run = tiny_run(work)
