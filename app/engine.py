@@ -16,7 +16,9 @@ from app.bundle import (
     read_verified,
 )
 from app.errors import InferenceFailed
+from app.graphs import Graphs, graphs_of, rows_of
 from app.sessions import Device, Floats, Session, open_session
+from app.stop import Stop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,27 +69,37 @@ class Engine:
         provider: what both run on, as onnxruntime names it.
     """
 
-    def __init__(self, purifier: Session, classifier: Session) -> None:
-        self._purifier = purifier
-        self._classifier = classifier
-        self.provider = purifier.provider
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+        self.provider = graphs.provider
 
-    def run(self, tasks: Sequence[Task]) -> list[Outcome | InferenceFailed]:
+    def batch_sizes(self, largest: int) -> Sequence[int]:
+        """The batch sizes to run once before serving, so that none is met for the first time."""
+        return self._graphs.batch_sizes(largest)
+
+    def run(
+        self, tasks: Sequence[Task], stop: Stop | None = None
+    ) -> list[Outcome | InferenceFailed]:
         """An outcome for each task, computed as one batch.
 
         An image whose result is not finite fails alone.
+
+        Args:
+            tasks: at least one.
+            stop: ends the computation early, with an exception.
         """
+        stop = stop or Stop()
         images = np.divide(  # (N, C, H, W) in [0, 1]
             np.stack([task.pixels for task in tasks]), np.float32(255), dtype=np.float32
         )
         outcomes = [Outcome() for _ in tasks]
         to_purify = [i for i, task in enumerate(tasks) if task.purify]
         if to_purify:
-            self._purify(images, to_purify, tasks, outcomes)
+            self._purify(images, to_purify, tasks, outcomes, stop)
         plain = [i for i, task in enumerate(tasks) if task.plain_logits]
         if plain:
             started = time.perf_counter()
-            logits = self._classifier.run(_rows(images, plain))  # (len(plain), K)
+            logits = self._graphs.classify(rows_of(images, plain), stop)  # (len(plain), K)
             seconds = time.perf_counter() - started
             for row, i in enumerate(plain):
                 outcomes[i].plain_logits = logits[row]
@@ -96,30 +108,30 @@ class Engine:
 
     def close(self) -> None:
         """Free both graphs, whoever still refers to this; it cannot be run any more."""
-        self._purifier.close()
-        self._classifier.close()
+        self._graphs.close()
 
     def _purify(
-        self, images: Floats, rows: list[int], tasks: Sequence[Task], outcomes: list[Outcome]
+        self,
+        images: Floats,
+        rows: list[int],
+        tasks: Sequence[Task],
+        outcomes: list[Outcome],
+        stop: Stop,
     ) -> None:
         """Purify some of the images, and classify those of them that ask for it."""
-        started = time.perf_counter()
-        purified = self._purifier.run(_rows(images, rows))  # (len(rows), C, H, W)
-        seconds = time.perf_counter() - started
+        classified = [row for row, i in enumerate(rows) if tasks[i].purified_logits]
+        keep = any(tasks[i].purified_image for i in rows)
+        found = self._graphs.purify(rows_of(images, rows), classified, keep=keep, stop=stop)
         for row, i in enumerate(rows):
-            outcomes[i].purify_s = seconds
+            outcomes[i].purify_s = found.purify_s
             if tasks[i].purified_image:
+                assert found.images is not None
                 # A copy: a view would keep the whole batch alive until the last answer is sent.
-                outcomes[i].purified_image = purified[row].copy()
-        wanted = [row for row, i in enumerate(rows) if tasks[i].purified_logits]
-        if not wanted:
-            return
-        started = time.perf_counter()
-        logits = self._classifier.run(_rows(purified, wanted))  # (len(wanted), K)
-        seconds = time.perf_counter() - started
-        for place, row in enumerate(wanted):
-            outcomes[rows[row]].purified_logits = logits[place]
-            outcomes[rows[row]].classify_s = seconds
+                outcomes[i].purified_image = found.images[row].copy()
+        for place, row in enumerate(classified):
+            assert found.logits is not None
+            outcomes[rows[row]].purified_logits = found.logits[place]
+            outcomes[rows[row]].classify_s = found.classify_s
 
 
 _NOT_FINITE = "The model's result for this image is not finite."
@@ -137,18 +149,18 @@ def load_engine(folder: Path, manifest: Manifest, device: Device, threads: int) 
     _check(folder / PURIFIER_FILE, purifier, image, "purified", image)
     classifier = _load(folder, manifest, CLASSIFIER_FILE, device, threads)
     _check(folder / CLASSIFIER_FILE, classifier, image, "logits", (len(manifest.labels),))
-    return Engine(purifier, classifier)
+    return Engine(graphs_of(purifier, classifier))
 
 
 def warm_up(engine: Engine, folder: Path, manifest: Manifest, max_batch_size: int) -> None:
-    """Run every batch size once, so that no request pays for the first run of its size.
+    """Run every batch size that will be met once, so that no request pays for its first run.
 
     Raises:
         BundleError: a graph fails, or its output has another shape than the manifest says.
     """
     pixels = np.zeros(manifest.input.shape, np.uint8)
     task = Task(pixels, purified_image=True, purified_logits=True)
-    for size in range(1, max_batch_size + 1):
+    for size in engine.batch_sizes(max_batch_size):
         try:
             outcome = engine.run([task] * size)[-1]
         except Exception as error:
@@ -201,11 +213,6 @@ def _check(
                 f"{path}: its {kind} has the shape {tensor.shape}, "
                 f"the manifest says {(None, *shape)}"
             )
-
-
-def _rows(images: Floats, rows: list[int]) -> Floats:
-    """Some of the rows; all of them without a copy."""
-    return images if len(rows) == len(images) else images[rows]
 
 
 def _is_finite(outcome: Outcome) -> bool:

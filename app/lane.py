@@ -5,23 +5,17 @@ and what was reserved but has not arrived tells the dispatcher whether waiting a
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self
 
 from app.batching import Dispatcher
-from app.errors import DeadlineExceeded, InferenceFailed, NotReady, QueueFull, ServiceError
-
-logger = logging.getLogger(__name__)
-
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
-
-Run = Callable[[Sequence[ItemT]], Sequence[ResultT | ServiceError]]
+from app.budget import RETRY_AFTER
+from app.errors import NotReady, QueueFull
+from app.tickets import Answer, ItemT, ResultT, Run, Ticket, TicketBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +33,13 @@ class Limits:
     delay_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[ResultT]):
-    """A result, and what it went through."""
-
-    result: ResultT
-    queue_s: float
-
-
-@dataclass(slots=True, eq=False)
-class Ticket(Generic[ItemT, ResultT]):
-    """One item in the queue; its future belongs to the event loop's thread.
-
-    Attributes:
-        answered: whether the dispatcher is done with it. Its future may be done earlier: whoever
-            waits for it can be cancelled, or fail it for a reason of their own.
-    """
-
-    item: ItemT
-    deadline: float
-    queued_at: float
-    future: asyncio.Future[Answer[ResultT]]
-    answered: bool = False
-
-
 class Lane(Generic[ItemT, ResultT]):
     """The queue of one model, emptied by a dispatcher.
 
     Args:
         dispatcher: the thread that computes; `dispatcher.add` is the caller's to call.
-        run: computes a batch; gives a result for each item, or an error in its place.
+        run: computes a batch; gives a result for each item, or an error in its place. It should
+            end early when it is asked to stop, for nobody waits for it then.
         limits: sizes and times.
         on_batch: called on the event loop with the size of each computed batch.
         on_depth: called on any thread with the change in the number of waiting items. A change, not
@@ -92,8 +63,29 @@ class Lane(Generic[ItemT, ResultT]):
         self._on_depth = on_depth
         self._waiting: deque[Ticket[ItemT, ResultT]] = deque()
         self._arriving = 0
-        self._computing = 0
+        self._taken = 0
+        self._computing: TicketBatch[ItemT, ResultT] | None = None
         self._idle: asyncio.Event | None = None
+
+    def check(self, places: int) -> None:
+        """Refuse what there is no place for at the moment; holds none.
+
+        Raises:
+            QueueFull: there are not so many places.
+            NotReady: the dispatcher was closed.
+        """
+        with self._changed:
+            self._check(places)
+
+    def _check(self, places: int) -> None:
+        """As `check`, the lock being held."""
+        if self._dispatcher.closed:
+            raise NotReady("The service is shutting down.")
+        if len(self._waiting) + self._arriving + places > self._limits.queue_size:
+            raise QueueFull(
+                f"No room for {places} more in a queue of {self._limits.queue_size} images.",
+                headers=RETRY_AFTER,
+            )
 
     def reserve(self, places: int) -> "Reservation[ItemT, ResultT]":
         """Hold places for items that are being made.
@@ -103,13 +95,7 @@ class Lane(Generic[ItemT, ResultT]):
             NotReady: the dispatcher was closed.
         """
         with self._changed:
-            if self._dispatcher.closed:
-                raise NotReady("The service is shutting down.")
-            if len(self._waiting) + self._arriving + places > self._limits.queue_size:
-                raise QueueFull(
-                    f"No room for {places} more in a queue of {self._limits.queue_size} images.",
-                    headers={"Retry-After": "1"},
-                )
+            self._check(places)
             self._arriving += places
         return Reservation(self, places)
 
@@ -134,6 +120,9 @@ class Lane(Generic[ItemT, ResultT]):
             self._waiting = deque(t for t in self._waiting if not t.future.done())
             self._on_depth(len(self._waiting) - before)
             self._tell_if_idle()
+            computing = self._computing
+        if computing is not None and computing.abandoned:
+            computing.stop.request()  # the thread has better things to do, if there are any
         self._dispatcher.wake_soon()  # the thread may be waiting for these
 
     def waits_since(self) -> float | None:
@@ -147,25 +136,23 @@ class Lane(Generic[ItemT, ResultT]):
             return since + self._limits.delay_s
         return since
 
-    def take(self) -> "LaneBatch[ItemT, ResultT]":
+    def take(self) -> TicketBatch[ItemT, ResultT]:
         """Remove and return the next batch."""
         size = min(len(self._waiting), self._limits.batch_size)
         tickets = [self._waiting.popleft() for _ in range(size)]
-        self._computing += size
+        self._taken += size
         self._on_depth(-size)
-        return LaneBatch(self, self._run, tickets)
+        self._computing = TicketBatch(tickets, self._run, self._delivered)
+        return self._computing
 
-    def computed(self, taken: int, batch_size: int) -> None:
-        """On the event loop: a batch has its outcomes.
-
-        Args:
-            taken: items that were taken from the queue.
-            batch_size: those of them that were computed.
-        """
-        if batch_size:
-            self._on_batch(batch_size)
+    def _delivered(self, batch: TicketBatch[ItemT, ResultT], computed: int) -> None:
+        """On the event loop: a batch has its outcomes; so many of its items were computed."""
+        if computed:
+            self._on_batch(computed)
         with self._changed:
-            self._computing -= taken
+            if self._computing is batch:  # by now the thread may have taken the next one
+                self._computing = None
+            self._taken -= len(batch)
             self._tell_if_idle()
 
     async def drain(self) -> None:
@@ -176,7 +163,7 @@ class Lane(Generic[ItemT, ResultT]):
         await self._idle.wait()
 
     def _tell_if_idle(self) -> None:
-        if self._idle is not None and not (self._arriving or self._waiting or self._computing):
+        if self._idle is not None and not (self._arriving or self._waiting or self._taken):
             self._idle.set()
 
 
@@ -218,60 +205,3 @@ class Reservation(Generic[ItemT, ResultT]):
             if ticket.future.done() and not ticket.future.cancelled():
                 ticket.future.exception()  # of several failures only one is reported: that is known
         self._lane.withdraw(self._places, self._tickets)
-
-
-class LaneBatch(Generic[ItemT, ResultT]):
-    """Requests taken from a lane together."""
-
-    def __init__(
-        self,
-        lane: Lane[ItemT, ResultT],
-        run: Run[ItemT, ResultT],
-        tickets: list[Ticket[ItemT, ResultT]],
-    ) -> None:
-        self._lane = lane
-        self._run = run
-        self._tickets = tickets
-        self._computed = 0
-        self._outcomes: list[Answer[ResultT] | ServiceError] = []
-
-    def compute(self) -> None:
-        """Work out every outcome; what expired or was abandoned costs nothing."""
-        started = time.monotonic()
-        wanted = [t for t in self._tickets if t.deadline > started and not t.future.done()]
-        self._computed = len(wanted)
-        results = iter(self._results([ticket.item for ticket in wanted]))
-        computed = {id(ticket) for ticket in wanted}
-        for ticket in self._tickets:
-            if id(ticket) not in computed:
-                self._outcomes.append(DeadlineExceeded("The request expired in the queue."))
-                continue
-            result = next(results)
-            if isinstance(result, ServiceError):
-                self._outcomes.append(result)
-            else:
-                self._outcomes.append(Answer(result, started - ticket.queued_at))
-
-    def _results(self, items: Sequence[ItemT]) -> Sequence[ResultT | ServiceError]:
-        """Results of a batch; if it fails as a whole, each item gets a second try on its own."""
-        if not items:
-            return []
-        try:
-            return self._run(items)
-        except Exception:
-            logger.exception("a batch of %d failed", len(items))
-        if len(items) == 1:
-            return [InferenceFailed("The model failed on this image.")]
-        return [self._results([item])[0] for item in items]
-
-    def deliver(self) -> None:
-        """On the event loop: hand each waiting request its outcome."""
-        self._lane.computed(len(self._tickets), self._computed)
-        for ticket, outcome in zip(self._tickets, self._outcomes, strict=True):
-            ticket.answered = True
-            if ticket.future.done():
-                continue
-            if isinstance(outcome, ServiceError):
-                ticket.future.set_exception(outcome)
-            else:
-                ticket.future.set_result(outcome)

@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.admin import AdminCheck
+from app.budget import ByteBudget
 from app.catalog import LoadOptions, load_catalog
 from app.errors import RateLimited, ServiceError, Unauthorized
 from app.keys import AddressCheck, KeyCheck
@@ -115,8 +116,10 @@ def build_service(settings: Settings) -> Service:
     limits = Limits(
         settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_ms / 1000
     )
+    metrics = Metrics()
+    budget = ByteBudget(settings.max_queue_bytes, metrics.queue_bytes.inc)
     return Service(
-        catalog, Metrics(), limits, settings.max_image_pixels, settings.request_timeout_s
+        catalog, metrics, limits, settings.max_image_pixels, settings.request_timeout_s, budget
     )
 
 

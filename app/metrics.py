@@ -69,6 +69,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.queue_bytes = Gauge(
+            "limbeck_queue_bytes",
+            "Bytes of uploads and decoded pixels held for requests, over all models.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.inflight = Gauge(
             "limbeck_inflight_requests",
             "Requests being answered.",

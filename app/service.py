@@ -4,31 +4,30 @@ Knows nothing of HTTP. A request reserves its places in the queue before its ima
 and gives them back the moment it fails, expires, or its client hangs up.
 """
 
-import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from app.batching import Dispatcher
+from app.budget import ByteBudget, ByteHold
+from app.bundle import InputSpec
 from app.catalog import Catalog, Model
 from app.codecs import CodecPool
 from app.engine import Outcome, Task
-from app.errors import ClientGone, DeadlineExceeded, ServiceError
+from app.errors import ServiceError
 from app.fleet import Fleet, Served
 from app.images import DecodedImage
-from app.lane import Answer, Limits
+from app.lane import Limits
 from app.metrics import Metrics
+from app.patience import Gone, Patience
 from app.shift import shift_bits, softmax
+from app.tickets import Answer
 from app.trace import Trace
 
 Probabilities = npt.NDArray[np.float64]
-Gone = Callable[[], Awaitable[object]]
-
-# Listening for a hang-up costs a task; a request that is answered sooner than this needs none.
-_LISTEN_AFTER_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,7 @@ class Service:
         limits: of each model's queue.
         max_image_pixels: larger images are refused.
         request_timeout_s: from the end of a request's body to its answer.
+        budget: of the bytes that requests hold, over all models.
     """
 
     catalog: Catalog
@@ -78,6 +78,7 @@ class Service:
     limits: Limits
     max_image_pixels: int
     request_timeout_s: float
+    budget: ByteBudget
     ready: bool = False
     codecs: CodecPool = field(init=False)
     _dispatcher: Dispatcher = field(init=False)
@@ -117,60 +118,80 @@ class Service:
         """Whether an inference runs, or something waits for one."""
         return self._dispatcher.busy
 
+    def admit(self, model: Model) -> None:
+        """Refuse a request of which only the head was read, if there is no place for it.
+
+        No place is held for it: a body that comes slowly must not keep others out.
+
+        Raises:
+            QueueFull: the model's queue is full.
+            NotReady: the service is shutting down.
+            UnknownModel: it was unloaded since it was found.
+        """
+        self._fleet.served(model).lane.check(1)
+
     def deadline(self) -> float:
         """When a request whose body has just arrived must be answered, `time.monotonic()`."""
         return time.monotonic() + self.request_timeout_s
 
     async def infer(
         self,
-        contents: Sequence[bytes],
+        contents: list[bytes],
         model: Model,
         wanted: Wanted,
         *,
         deadline: float,
         gone: Gone,
         trace: Trace,
+        hold: ByteHold,
     ) -> list[Inference]:
         """What is wanted of each image file.
 
         Args:
-            contents: the files.
+            contents: the files; each is replaced by nothing once it is decoded.
             model: one of the catalog's.
             wanted: the same for each.
             deadline: `time.monotonic()` after which nothing is computed any more.
             gone: returns when the client has hung up.
             trace: where the stages are noted.
+            hold: of the files' bytes; the decoded pixels are added, the files given back.
 
         Raises:
             ServiceError: of the first image that cannot be answered; none is answered then.
         """
         served = self._fleet.served(model)
+        spec = model.manifest.input
         with served.lane.reserve(len(contents)) as reservation:
-            images, decode_s = await self._decode(contents, model, deadline)
-            tasks = [
-                Task(image.pixels, wanted.purified_image, wanted.plain, wanted.purified)
-                for image in images
-            ]
-            answers = await _all(reservation.submit(tasks, deadline), deadline, gone)
+            hold.add(len(contents) * math.prod(spec.shape))
+            async with Patience(deadline, gone):
+                images, decode_s = await self._decode(contents, spec, deadline, hold)
+                tasks = [
+                    Task(image.pixels, wanted.purified_image, wanted.plain, wanted.purified)
+                    for image in images
+                ]
+                answers = [await future for future in reservation.submit(tasks, deadline)]
         return [
             self._inference(served, image, seconds, answer, trace)
             for image, seconds, answer in zip(images, decode_s, answers, strict=True)
         ]
 
     async def _decode(
-        self, contents: Sequence[bytes], model: Model, deadline: float
+        self, contents: list[bytes], spec: InputSpec, deadline: float, hold: ByteHold
     ) -> tuple[list[DecodedImage], list[float]]:
         """The decoded images and the seconds each took; an error names the file it is about."""
         images, seconds = [], []
         for index, content in enumerate(contents):
             started = time.perf_counter()
             try:
-                images.append(await self.codecs.decode(content, model.manifest.input, deadline))
+                images.append(await self.codecs.decode(content, spec, deadline))
             except ServiceError as error:
                 if len(contents) > 1:
                     error.extra["file_index"] = index
                 raise
             seconds.append(time.perf_counter() - started)
+            # From here on its pixels stand for the file, which may be a thousand times as large.
+            contents[index] = b""
+            hold.give_back(len(content))
         return images, seconds
 
     def _inference(
@@ -205,35 +226,3 @@ class Service:
         """Count a stage that happens outside: reading and encoding."""
         self._fleet.observe(model, stage, seconds)
         trace.note(stage, seconds)
-
-
-async def _all(
-    futures: Sequence[asyncio.Future[Answer[Outcome]]], deadline: float, gone: Gone
-) -> list[Answer[Outcome]]:
-    """Every answer, unless the deadline comes or the client goes first."""
-    loop = asyncio.get_running_loop()
-    listeners: list[asyncio.Task[None]] = []
-
-    def fail(error: ServiceError) -> None:
-        for future in futures:
-            if not future.done():
-                future.set_exception(error)
-
-    async def listen() -> None:
-        await gone()
-        fail(ClientGone())
-
-    timers = (
-        loop.call_later(
-            max(0.0, deadline - time.monotonic()),
-            lambda: fail(DeadlineExceeded("The answer was not ready in time.")),
-        ),
-        loop.call_later(_LISTEN_AFTER_S, lambda: listeners.append(loop.create_task(listen()))),
-    )
-    try:
-        return [await future for future in futures]
-    finally:
-        for timer in timers:
-            timer.cancel()
-        for listener in listeners:
-            listener.cancel()

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from app.stop import Stop
+
 logger = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -51,19 +53,44 @@ class Session:
         provider: what it runs on, as onnxruntime names it.
         inputs: the graph's inputs.
         outputs: the graph's outputs.
+        device: where its tensors lie when they are bound, as onnxruntime names it.
     """
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
         self.provider: str = session.get_providers()[0]
+        self.device = "cpu" if self.provider == CPU else "cuda"
         self.inputs = [_tensor(node) for node in session.get_inputs()]
         self.outputs = [_tensor(node) for node in session.get_outputs()]
 
-    def run(self, images: Floats) -> Floats:
-        """The graph's only output for its only input."""
-        (result,) = self._session.run(None, {self.inputs[0].name: images})
+    def run(self, images: Floats, stop: Stop | None = None) -> Floats:
+        """The graph's only output for its only input.
+
+        Args:
+            images: the input.
+            stop: ends the run before its next node, with an exception.
+        """
+        feeds = {self.inputs[0].name: images}
+        (result,) = self._session.run(None, feeds, _run_options(stop))
         returned: Floats = result
         return returned
+
+    def place(self, images: Floats) -> ort.OrtValue:
+        """The images on the session's device; on the CPU without a copy."""
+        return ort.OrtValue.ortvalue_from_numpy(images, self.device, 0)
+
+    def run_bound(self, images: ort.OrtValue, stop: Stop | None = None) -> ort.OrtValue:
+        """As `run`, with the input where it is and the output left on the device.
+
+        It returns when the output is there, so that what it takes can be measured.
+        """
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self.inputs[0].name, images)
+        binding.bind_output(self.outputs[0].name, self.device, 0)
+        self._session.run_with_iobinding(binding, _run_options(stop))
+        binding.synchronize_outputs()
+        (result,) = binding.get_outputs()
+        return result
 
     def close(self) -> None:
         """Free the graph, whoever still refers to this; it cannot be run any more."""
@@ -114,6 +141,15 @@ def _create(graph: bytes, device: str, threads: int) -> Session:
         return Session(ort.InferenceSession(graph, options, providers=providers))
     except Exception as error:  # onnxruntime's own classes have no common public base
         raise ValueError(f"onnxruntime refuses the graph: {error}") from error
+
+
+def _run_options(stop: Stop | None) -> ort.RunOptions:
+    options = ort.RunOptions()
+    # A run that fails raises; onnxruntime would print the same to standard error beside our log.
+    options.log_severity_level = 4
+    if stop is not None:
+        stop.call(lambda: setattr(options, "terminate", True))
+    return options
 
 
 def _has_cuda() -> bool:

@@ -79,6 +79,11 @@ class Settings(BaseSettings):
         description="how long a batch waits for requests that are already being decoded",
     )
     max_queue_size: int = Field(default=256, ge=1, description="images waiting, per model")
+    max_queue_bytes: int = Field(
+        default=256 * _MIB,
+        ge=1,
+        description="of uploads held and decoded pixels waiting, over all models",
+    )
     request_timeout_s: float = Field(
         default=30.0, gt=0, description="from the last byte of the body"
     )
@@ -182,6 +187,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"LIMBECK_MAX_REQUEST_IMAGES ({self.max_request_images}) must not exceed "
                 f"LIMBECK_MAX_QUEUE_SIZE ({self.max_queue_size}): such a request could never run"
+            )
+        # What is read alone must fit alone, or a client would be told to try again for ever.
+        if max(self.max_image_bytes, self.max_request_bytes) > self.max_queue_bytes:
+            raise ValueError(
+                f"LIMBECK_MAX_IMAGE_BYTES ({self.max_image_bytes}) and LIMBECK_MAX_REQUEST_BYTES "
+                f"({self.max_request_bytes}) must not exceed LIMBECK_MAX_QUEUE_BYTES "
+                f"({self.max_queue_bytes}): such a request could never run"
             )
         return self
 

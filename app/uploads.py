@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from app.budget import ByteHold
 from app.errors import (
     BodyTooLarge,
     ClientGone,
@@ -56,8 +57,13 @@ class Uploads:
         return len(self.contents) > 1
 
 
-async def read_uploads(request: Request, limits: UploadLimits) -> Uploads:
+async def read_uploads(request: Request, limits: UploadLimits, hold: ByteHold) -> Uploads:
     """The image files that a request carries, at least one.
+
+    Args:
+        request: nothing of its body has been read.
+        limits: of this request.
+        hold: counts what is kept; in the end the bytes of the files.
 
     Raises:
         EmptyBody: there is no body.
@@ -67,6 +73,7 @@ async def read_uploads(request: Request, limits: UploadLimits) -> Uploads:
         MissingFile: the form has no `file`, or an empty one.
         InvalidParameter: the form has other parts too.
         TooManyImages: the form has too many parts.
+        QueueFull: its bytes have no place beside those of the other requests.
         ClientGone: the client hung up on the way.
     """
     content_type = request.headers.get("content-type") or ""
@@ -75,9 +82,9 @@ async def read_uploads(request: Request, limits: UploadLimits) -> Uploads:
     if announced == 0:
         raise EmptyBody("Send an image as the body, or a form with a part named 'file'.")
     if kind.startswith("image/"):
-        return Uploads([await _read_raw(request, announced, limits.max_image_bytes)])
+        return Uploads([await _read_raw(request, announced, limits.max_image_bytes, hold)])
     if kind == "multipart/form-data":
-        return Uploads(await _read_form(request, content_type, announced, limits))
+        return Uploads(await _read_form(request, content_type, announced, limits, hold))
     raise UnsupportedContentType(
         f"Send image/* or multipart/form-data, not {kind[:100] or 'a body without a content type'}."
     )
@@ -105,15 +112,17 @@ def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"An image may have {limit} bytes.")
 
 
-async def _read_raw(request: Request, announced: int | None, limit: int) -> bytes:
+async def _read_raw(request: Request, announced: int | None, limit: int, hold: ByteHold) -> bytes:
     if announced is not None and announced > limit:
         raise _too_large(limit)
+    hold.expect(announced or 0)
     chunks: list[bytes] = []
     size = 0
     async for chunk in _chunks(request):
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        hold.add(len(chunk))
         chunks.append(chunk)
     if not size:
         raise EmptyBody("Send an image as the body.")
@@ -121,7 +130,11 @@ async def _read_raw(request: Request, announced: int | None, limit: int) -> byte
 
 
 async def _read_form(
-    request: Request, content_type: str, announced: int | None, limits: UploadLimits
+    request: Request,
+    content_type: str,
+    announced: int | None,
+    limits: UploadLimits,
+    hold: ByteHold,
 ) -> list[bytes]:
     too_large = BodyTooLarge(f"A form may have {limits.max_request_bytes} bytes.")
     if announced is not None and announced > limits.max_request_bytes:
@@ -129,6 +142,7 @@ async def _read_form(
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise MalformedMultipart("The content type names no boundary.")
+    hold.expect(announced or 0)
     form = _Form(limits)
     size = 0
     try:
@@ -137,12 +151,15 @@ async def _read_form(
             size += len(chunk)
             if size > limits.max_request_bytes:
                 raise too_large
+            hold.add(len(chunk))
             parser.write(chunk)
     except FormParserError as error:
         raise MalformedMultipart("The form cannot be parsed.") from error
     if not size:
         raise EmptyBody("Send a form with a part named 'file'.")
-    return form.files()
+    files = form.files()
+    hold.give_back(size - sum(map(len, files)))  # the form around the files was not kept
+    return files
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.answers import classification
-from app.routes.context import Exchange
+from app.routes.context import Exchange, TimeoutMs
 from app.routes.documentation import UPLOAD_BODY, UPLOAD_ERRORS, problems
 from app.schemas import Classification
 from app.service import Wanted
@@ -41,23 +41,25 @@ class ClassifyQuery(BaseModel):
     },
     openapi_extra=UPLOAD_BODY,
 )
-async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
+async def classify(
+    request: Request, query: Annotated[ClassifyQuery, Query()], timeout_ms: TimeoutMs = None
+) -> Response:
     """Classify one or several images, purified first if `purify` is set."""
-    exchange = Exchange(request, query.model)
-    uploads = await exchange.read()
     wanted = Wanted(plain=query.detect or not query.purify, purified=query.detect or query.purify)
-    inferences = await exchange.infer(uploads, wanted)
-    started = time.perf_counter()
-    answers = [
-        classification(
-            inference,
-            exchange.model,
-            purify=query.purify,
-            top_k=query.top_k,
-            read_s=exchange.read_s,
-        )
-        for inference in inferences
-    ]
-    body = orjson.dumps(answers if uploads.several else answers[0])
-    exchange.encoded(started)
+    with Exchange(request, query.model, timeout_ms) as exchange:
+        uploads = await exchange.read()
+        inferences = await exchange.infer(uploads, wanted)
+        started = time.perf_counter()
+        answers = [
+            classification(
+                inference,
+                exchange.model,
+                purify=query.purify,
+                top_k=query.top_k,
+                read_s=exchange.read_s,
+            )
+            for inference in inferences
+        ]
+        body = orjson.dumps(answers if uploads.several else answers[0])
+        exchange.encoded(started)
     return Response(body, media_type="application/json")

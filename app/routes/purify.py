@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.answers import frames_note, purification
 from app.codecs import encode_npy
 from app.negotiation import negotiate
-from app.routes.context import Exchange
+from app.routes.context import Exchange, TimeoutMs
 from app.routes.documentation import PURIFY_ERRORS, UPLOAD_BODY, problems
 from app.schemas import Purification
 from app.service import Inference, Wanted
@@ -63,19 +63,21 @@ class PurifyQuery(BaseModel):
     },
     openapi_extra=UPLOAD_BODY,
 )
-async def purify(request: Request, query: Annotated[PurifyQuery, Query()]) -> Response:
+async def purify(
+    request: Request, query: Annotated[PurifyQuery, Query()], timeout_ms: TimeoutMs = None
+) -> Response:
     """Remove adversarial noise from one or several images."""
-    exchange = Exchange(request, query.model)
-    uploads = await exchange.read()
-    offered = (JSON, NPY) if uploads.several else (PNG, NPY, JSON)
-    media_type = negotiate(", ".join(request.headers.getlist("accept")), offered)
-    # Only JSON reports the shift, so only JSON pays for the classifier.
-    compare = media_type == JSON
-    wanted = Wanted(purified_image=True, plain=compare, purified=compare)
-    inferences = await exchange.infer(uploads, wanted)
-    started = time.perf_counter()
-    body = await _encode(exchange, uploads, inferences, media_type)
-    exchange.encoded(started)
+    with Exchange(request, query.model, timeout_ms) as exchange:
+        uploads = await exchange.read()
+        offered = (JSON, NPY) if uploads.several else (PNG, NPY, JSON)
+        media_type = negotiate(", ".join(request.headers.getlist("accept")), offered)
+        # Only JSON reports the shift, so only JSON pays for the classifier.
+        compare = media_type == JSON
+        wanted = Wanted(purified_image=True, plain=compare, purified=compare)
+        inferences = await exchange.infer(uploads, wanted)
+        started = time.perf_counter()
+        body = await _encode(exchange, uploads, inferences, media_type)
+        exchange.encoded(started)
     headers = {"X-Limbeck-Model": exchange.model.key, "Vary": "Accept"}
     notes = [note for inference in inferences if (note := frames_note(inference))]
     if notes:

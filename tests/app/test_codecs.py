@@ -1,6 +1,8 @@
 import asyncio
+import threading
 import time
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,3 +61,41 @@ def test_levels_are_rounded_and_clipped() -> None:
 def test_numpy_files_are_read_back() -> None:
     purified = noise(4, 4).astype(np.float32).transpose(2, 0, 1)
     assert (np.load(BytesIO(encode_npy(purified)), allow_pickle=False) == purified).all()
+
+
+class Noticing(bytes):
+    """A file that counts how often its beginning is looked at, which decoding begins with."""
+
+    looks = 0
+
+    def startswith(self, *arguments: Any) -> bool:
+        self.looks += 1
+        return super().startswith(*arguments)
+
+
+def test_an_image_that_nobody_waits_for_any_more_is_never_decoded() -> None:
+    pool = CodecPool(10_000_000)
+    content = Noticing(encoded(gradient(2100, 2000), "JPEG"))
+    begun, gate = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        begun.set()
+        assert gate.wait(FAR)
+
+    async def scenario() -> None:
+        # Large images have one thread, which is busy, so that this one has to wait for it.
+        busy = pool._large.submit(occupy)
+        await asyncio.to_thread(begun.wait, FAR)
+        decoding = asyncio.create_task(pool.decode(content, SPEC, time.monotonic() + FAR))
+        while not content.looks:  # to judge its size
+            await asyncio.sleep(0)
+        looks = content.looks
+        decoding.cancel()
+        await asyncio.gather(decoding, return_exceptions=True)
+        gate.set()
+        await asyncio.to_thread(busy.result)
+        await asyncio.to_thread(pool._large.submit(int).result)  # behind it in the queue
+        assert content.looks == looks
+
+    asyncio.run(scenario())
+    pool.close()

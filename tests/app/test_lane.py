@@ -19,6 +19,7 @@ from app.errors import (
     ServiceError,
 )
 from app.lane import Lane, Limits
+from app.stop import Stop
 
 FAR = 60.0
 
@@ -33,7 +34,7 @@ class Doubling:
         if open:
             self.gate.set()
 
-    def __call__(self, items: Sequence[int]) -> list[int | ServiceError]:
+    def __call__(self, items: Sequence[int], stop: Stop) -> list[int | ServiceError]:
         self.batches.append(list(items))
         self.entered.set()
         assert self.gate.wait(FAR)
@@ -358,7 +359,7 @@ def test_the_lane_that_waits_longest_is_served_first() -> None:
             order: list[str] = []
 
             def note(name: str) -> "Lane[int, int]":
-                def run(items: Sequence[int]) -> list[int | ServiceError]:
+                def run(items: Sequence[int], stop: Stop) -> list[int | ServiceError]:
                     order.append(name)
                     return list(items)
 
@@ -374,5 +375,82 @@ def test_the_lane_that_waits_longest_is_served_first() -> None:
                 assert [(await future).result for future in futures] == [1, 2]
             await first
             assert order == ["early", "late"]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_fails_is_tried_again_in_halves() -> None:
+    async def scenario() -> None:
+        async with Bench(Doubling(open=False)) as bench:
+            first = await bench.occupy()
+            others = [bench.begin(number) for number in range(10, 18)]
+            await settle()
+            bench.run.gate.set()
+            results = await asyncio.gather(*others, return_exceptions=True)
+            await first
+            assert [type(result) for result in results].count(InferenceFailed) == 1
+            assert isinstance(results[3], InferenceFailed)
+            # 13 is looked for in halves; what is not to blame is computed together.
+            assert bench.run.batches == [
+                [0], [10, 11, 12, 13, 14, 15, 16, 17],
+                [10, 11, 12, 13], [10, 11], [12, 13], [12], [13], [14, 15, 16, 17],
+            ]  # fmt: skip
+
+    asyncio.run(scenario())
+
+
+class Endless:
+    """A run that only ends when it is asked to, and then fails as an inference does."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.stopped = threading.Event()
+        self.runs = 0
+
+    def __call__(self, items: Sequence[int], stop: Stop) -> list[int | ServiceError]:
+        self.runs += 1
+        if 0 in items:
+            stop.call(self.stopped.set)
+            self.entered.set()
+            assert self.stopped.wait(FAR)
+            raise RuntimeError("stopped")
+        return list(items)
+
+
+def test_a_computation_that_nobody_waits_for_any_more_is_stopped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        dispatcher, run = Dispatcher(), Endless()
+        lane: Lane[int, int] = Lane(dispatcher, run, Limits())
+        dispatcher.add(lane)
+        dispatcher.start()
+        with lane.reserve(1) as leaving, lane.reserve(1) as staying:
+            (left,) = leaving.submit([0], time.monotonic() + FAR)
+            (stayed,) = staying.submit([0], time.monotonic() + FAR)
+            await asyncio.to_thread(run.entered.wait, FAR)
+            left.set_exception(ClientGone())
+            leaving.__exit__(None, None, None)
+            assert not run.stopped.is_set()  # one of the batch still waits
+            stayed.set_exception(DeadlineExceeded())
+        with lane.reserve(1) as last:
+            (future,) = last.submit([1], time.monotonic() + FAR)
+            assert (await future).result == 1
+        assert run.stopped.is_set()
+        assert run.runs == 2  # what was stopped is not tried again
+        assert await dispatcher.close(FAR)
+
+    asyncio.run(scenario())
+    # Nothing went wrong, so nothing is told.
+    assert caplog.records == []
+
+
+def test_a_place_is_looked_for_without_being_held() -> None:
+    async def scenario() -> None:
+        async with Bench(Doubling(), Limits(queue_size=1)) as bench:
+            bench.lane.check(1)
+            with bench.lane.reserve(1), pytest.raises(QueueFull):
+                bench.lane.check(1)
+            assert await bench.ask(1) == [2]
 
     asyncio.run(scenario())

@@ -69,7 +69,9 @@ def test_every_kind_of_answer_is_documented(document: dict[str, Any]) -> None:
     answers = document["paths"]["/purify"]["post"]["responses"]["200"]["content"]
     assert set(answers) == {"image/png", "application/x-npy", "application/json"}
     parameters = document["paths"]["/classify"]["post"]["parameters"]
-    assert {parameter["name"] for parameter in parameters} == {"model", "purify", "detect", "top_k"}
+    assert {parameter["name"] for parameter in parameters} == {
+        "model", "purify", "detect", "top_k", "X-Request-Timeout-Ms",
+    }  # fmt: skip
 
 
 def test_the_documentation_is_served(client: httpx.Client) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.budget import ByteHold
 from app.main import build_service, create_app
 from app.service import Wanted
 from app.settings import Settings
@@ -124,6 +125,37 @@ def test_a_missed_deadline_is_told_in_time_and_costs_no_more(slow_models: Path) 
     assert registry.get_sample_value("limbeck_batch_size_sum", {"model": "slow"}) <= 1
 
 
+@pytest.mark.parametrize(("own_s", "client_ms"), [(600, "20"), (0.02, "600000")])
+def test_the_smaller_of_two_deadlines_counts(
+    slow_models: Path, own_s: float, client_ms: str
+) -> None:
+    with running(slow_app(slow_models, queue_size=4, request_timeout_s=own_s)) as client:
+        headers = {**PGM_TYPE, "X-Request-Timeout-Ms": client_ms}
+        answer = client.post("/classify", content=pgm(102), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+        patient = client.post(
+            "/classify", content=pgm(0), headers=headers | {"X-Request-Timeout-Ms": "86400000"}
+        )
+        # A black image is no work; the service's own limit may be too short for a busy machine.
+        assert patient.status_code in ((200,) if own_s > 1 else (200, 504))
+
+
+def test_an_inference_that_hangs_is_ended_and_the_next_is_answered(tmp_path: Path) -> None:
+    # Hours of work: without an end to it nothing would be answered any more.
+    make_bundle(tmp_path, "slow", 1, Design(work=2**30))
+    with running(slow_app(tmp_path, queue_size=4)) as client:
+        headers = {**PGM_TYPE, "X-Request-Timeout-Ms": "100"}
+        hanging = client.post("/classify", content=pgm(255), headers=headers)
+        assert (hanging.status_code, hanging.json()["code"]) == (504, "deadline_exceeded")
+        assert client.post("/classify", content=pgm(0), headers=PGM_TYPE).json()["label"] == "dark"
+
+
+def test_what_a_request_held_is_given_back(small_queue: httpx.Client) -> None:
+    for content in (pgm(0), b"no image"):
+        small_queue.post("/classify", content=content, headers=PGM_TYPE)
+    assert "limbeck_queue_bytes 0.0" in small_queue.get("/metrics").text
+
+
 def hang_up(client: httpx.Client) -> None:
     """Send a whole request and close the connection without waiting for its answer."""
     body = pgm(102)
@@ -165,6 +197,7 @@ def test_the_versions_of_a_bundle_are_counted_in_one_queue_depth(settings: Setti
                 deadline=time.monotonic() + 60,
                 gone=asyncio.Event().wait,
                 trace=Trace("id"),
+                hold=ByteHold(service.budget),
             )
 
         waiting = [asyncio.create_task(wait(selector)) for selector in ("tiny@1", "tiny@2")]

@@ -7,7 +7,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from app.errors import BodyTooLarge, ClientGone, EmptyBody, MalformedMultipart
+from app.budget import ByteBudget, ByteHold
+from app.errors import BodyTooLarge, ClientGone, EmptyBody, MalformedMultipart, QueueFull
 from app.uploads import UploadLimits, Uploads, read_uploads
 from tests.images import multipart
 
@@ -16,7 +17,10 @@ PNG = {"content-type": "image/png"}
 
 
 def read(
-    messages: Iterable[Message], headers: dict[str, str], limits: UploadLimits = LIMITS
+    messages: Iterable[Message],
+    headers: dict[str, str],
+    limits: UploadLimits = LIMITS,
+    budget: ByteBudget | None = None,
 ) -> tuple[Uploads | Exception, int]:
     """What comes of the body, and how many messages were left unread."""
     waiting = list(messages)
@@ -27,7 +31,8 @@ def read(
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     request = Request({"type": "http", "method": "POST", "headers": raw}, receive)
     try:
-        result: Uploads | Exception = asyncio.run(read_uploads(request, limits))
+        with ByteHold(budget or ByteBudget(10_000)) as hold:
+            result: Uploads | Exception = asyncio.run(read_uploads(request, limits, hold))
     except Exception as error:
         result = error
     return result, len(waiting)
@@ -101,3 +106,37 @@ def test_a_part_with_countless_headers_is_refused() -> None:
     body = b"--b\r\n" + b"X-Y: z\r\n" * 100 + b"\r\nfile\r\n--b--\r\n"
     headers = {"content-type": "multipart/form-data; boundary=b", "content-length": "900"}
     assert isinstance(read([*pieces(body), END], headers)[0], MalformedMultipart)
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=b"])
+def test_overload_is_told_before_anything_is_read(content_type: str) -> None:
+    headers = {"content-type": content_type, "content-length": "90"}
+    error, unread = read([*pieces(b"x" * 90), END], headers, budget=ByteBudget(80))
+    assert isinstance(error, QueueFull)
+    assert unread == 2
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=b"])
+def test_overload_stops_the_reading_of_a_body_of_unknown_length(content_type: str) -> None:
+    headers = {"content-type": content_type, "transfer-encoding": "chunked"}
+    budget = ByteBudget(50)
+    error, unread = read(
+        [*pieces(*[b"--b\r\n" + b"x: y\r\n" * 5] * 3), END], headers, budget=budget
+    )
+    assert isinstance(error, QueueFull)
+    assert (unread, budget.held_bytes) == (2, 0)
+
+
+def test_of_a_form_only_the_files_are_held() -> None:
+    body, headers = multipart(("file", b"one"), ("file", b"three"))
+    message: Message = {"type": "http.request", "body": body, "more_body": False}
+    budget = ByteBudget(1000)
+
+    async def receive() -> Message:
+        return message
+
+    raw = [(b"content-type", headers["Content-Type"].encode()), (b"transfer-encoding", b"chunked")]
+    request = Request({"type": "http", "method": "POST", "headers": raw}, receive)
+    with ByteHold(budget) as hold:
+        asyncio.run(read_uploads(request, LIMITS, hold))
+        assert budget.held_bytes == len("one") + len("three")

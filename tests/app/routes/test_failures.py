@@ -105,6 +105,17 @@ def test_bad_parameters(client: httpx.Client, query: str, status: int, code: str
         assert error["parameter"] == query.partition("=")[0]
 
 
+@pytest.mark.parametrize("timeout", ["0", "-1", "soon", "1.5", "", "9" * 400])
+@pytest.mark.parametrize("route", ["/classify", "/purify"])
+def test_a_timeout_that_is_no_number_of_milliseconds(
+    client: httpx.Client, route: str, timeout: str
+) -> None:
+    headers = {**PGM_TYPE, "X-Request-Timeout-Ms": timeout}
+    request = client.build_request("POST", route, content=GREY, headers=headers)
+    answer = check(client, request, 422, "invalid_parameter")
+    assert "X-Request-Timeout-Ms" in answer.json()["detail"]
+
+
 def test_an_answer_does_not_grow_with_the_number_of_bad_parameters(client: httpx.Client) -> None:
     url = "/classify?" + "&".join(f"p{number}" for number in range(5000))
     request = client.build_request("POST", url, content=GREY, headers=PGM_TYPE)
