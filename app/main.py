@@ -1,5 +1,6 @@
 """Builds the app: the one place where its parts are wired together."""
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ from app.schemas import Problem
 from app.service import Service
 from app.settings import Settings, load_settings
 from app.signature import SignatureCheck
+from app.tracing import Spans, spans_wanted
 from app.uploads import UploadLimits
 from app.watch import FolderWatch
 
@@ -45,11 +47,12 @@ Every failure is answered as `application/problem+json` (RFC 9457) with a stable
 """
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, spans: Spans | None = None) -> FastAPI:
     """The app with every bundle verified, loaded and warm; it serves once its lifespan begins.
 
     Args:
         settings: None reads the environment.
+        spans: where traces are written; None does as the standard `OTEL_*` variables say.
 
     Raises:
         SettingsError: the environment cannot be used.
@@ -57,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         DeviceError: the device cannot be used.
     """
     settings = settings or load_settings()
+    spans = spans or spans_wanted(os.environ)
     # Before anything is loaded, so that no change between the two is missed.
     watch = FolderWatch(settings.models_dir) if settings.watch else None
     service = build_service(settings)
@@ -72,6 +76,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         repository.close()
         if not await service.close(_CLOSE_TIMEOUT_S):
             logger.error("an inference did not end in time and is abandoned")
+        if spans is not None:
+            await asyncio.to_thread(spans.close)
 
     app = FastAPI(
         title="Limbeck",
@@ -81,6 +87,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
+        # The framework's own would tell each request twice, and log what was in a refused one.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.wiring = Wiring(
         service,
@@ -104,7 +112,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
     if settings.admin_port is not None:
         app.add_middleware(PortMiddleware, admin_port=settings.admin_port)
-    app.add_middleware(RequestMiddleware, metrics=service.metrics)
+    app.add_middleware(RequestMiddleware, metrics=service.metrics, spans=spans)
     return app
 
 

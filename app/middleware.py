@@ -12,6 +12,7 @@ from app.logs import access
 from app.metrics import Metrics
 from app.problems import problem_response
 from app.trace import Trace, request_id
+from app.tracing import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +25,10 @@ class RequestMiddleware:
     Pure ASGI: bodies and answers pass through untouched.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, spans: Spans | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._spans = spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -35,6 +37,8 @@ class RequestMiddleware:
             return
         offered = next((v for k, v in scope["headers"] if k == b"x-request-id"), None)
         trace = Trace(request_id(None if offered is None else offered.decode("latin-1")))
+        if self._spans is not None:
+            trace.spans = []
         scope["trace"] = trace
         status = 0
 
@@ -64,7 +68,8 @@ class RequestMiddleware:
             self._report(scope, trace, status)
 
     def _report(self, scope: Scope, trace: Trace, status: int) -> None:
-        seconds = time.perf_counter() - trace.started
+        ended = time.perf_counter()
+        seconds = ended - trace.started
         # The route's pattern: paths and methods are the client's choice and would grow the metrics.
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
@@ -72,6 +77,8 @@ class RequestMiddleware:
         self._metrics.request_seconds.labels(route).observe(seconds)
         if trace.error:
             self._metrics.rejected.labels(trace.error).inc()
+        if self._spans is not None:
+            self._spans.write(scope, trace, f"{method} {route}", status, ended)
         if not access.isEnabledFor(logging.INFO):
             return
         fields: dict[str, object] = {

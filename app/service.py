@@ -7,6 +7,7 @@ and gives them back the moment it fails, expires, or its client hangs up.
 import math
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,14 @@ class Inference:
     purified: Probabilities | None
     shift_bits: float | None
     stages: dict[str, float]
+
+
+class _Decoded(NamedTuple):
+    """A decoded image, when its decoding began (`time.perf_counter()`) and what it took."""
+
+    image: DecodedImage
+    started: float
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -164,54 +173,60 @@ class Service:
         with served.lane.reserve(len(contents)) as reservation:
             hold.add(len(contents) * math.prod(spec.shape))
             async with Patience(deadline, gone):
-                images, decode_s = await self._decode(contents, spec, deadline, hold)
+                decoded = await self._decode(contents, spec, deadline, hold)
                 tasks = [
-                    Task(image.pixels, wanted.purified_image, wanted.plain, wanted.purified)
-                    for image in images
+                    Task(one.image.pixels, wanted.purified_image, wanted.plain, wanted.purified)
+                    for one in decoded
                 ]
+                queued = time.perf_counter()
                 answers = [await future for future in reservation.submit(tasks, deadline)]
         return [
-            self._inference(served, image, seconds, answer, trace)
-            for image, seconds, answer in zip(images, decode_s, answers, strict=True)
+            self._inference(served, one, queued, answer, trace)
+            for one, answer in zip(decoded, answers, strict=True)
         ]
 
     async def _decode(
         self, contents: list[bytes], spec: InputSpec, deadline: float, hold: ByteHold
-    ) -> tuple[list[DecodedImage], list[float]]:
-        """The decoded images and the seconds each took; an error names the file it is about."""
-        images, seconds = [], []
+    ) -> list[_Decoded]:
+        """The decoded images; an error names the file it is about."""
+        decoded = []
         for index, content in enumerate(contents):
             started = time.perf_counter()
             try:
-                images.append(await self.codecs.decode(content, spec, deadline))
+                image = await self.codecs.decode(content, spec, deadline)
             except ServiceError as error:
                 if len(contents) > 1:
                     error.extra["file_index"] = index
                 raise
-            seconds.append(time.perf_counter() - started)
+            decoded.append(_Decoded(image, started, time.perf_counter() - started))
             # From here on its pixels stand for the file, which may be a thousand times as large.
             contents[index] = b""
             hold.give_back(len(content))
-        return images, seconds
+        return decoded
 
     def _inference(
         self,
         served: Served,
-        image: DecodedImage,
-        decode_s: float,
+        decoded: _Decoded,
+        queued: float,
         answer: Answer[Outcome],
         trace: Trace,
     ) -> Inference:
-        """An image's results, compared and counted."""
+        """An image's results, compared and counted; `queued` by `time.perf_counter()`."""
         outcome = answer.result
-        stages = {"decode": decode_s, "queue": answer.queue_s}
+        stages = {"decode": decoded.seconds, "queue": answer.queue_s}
         if outcome.purify_s is not None:
             stages["purify"] = outcome.purify_s
         if outcome.classify_s is not None:
             stages["classify"] = outcome.classify_s
+        began = queued  # of the stages after the decoding each begins where the one before ends
         for stage, seconds in stages.items():
             served.metrics.observe(stage, seconds)
-            trace.note(stage, seconds)
+            if stage == "decode":
+                trace.note(stage, seconds, decoded.started)
+            else:
+                trace.note(stage, seconds, began)
+                began += seconds
         plain = None if outcome.plain_logits is None else softmax(outcome.plain_logits)
         purified = None if outcome.purified_logits is None else softmax(outcome.purified_logits)
         shift = None
@@ -220,7 +235,7 @@ class Service:
             served.metrics.shift_ratio.observe(shift)
             if plain.argmax() != purified.argmax():
                 served.metrics.label_changed.inc()
-        return Inference(image, outcome.purified_image, plain, purified, shift, stages)
+        return Inference(decoded.image, outcome.purified_image, plain, purified, shift, stages)
 
     def observe(self, model: Model, stage: str, seconds: float, trace: Trace) -> None:
         """Count a stage that happens outside: reading and encoding."""

@@ -27,6 +27,8 @@ class Trace:
         model: `name@version`, once it is known.
         images: how many images the request carried.
         error: the code of the failure that was answered.
+        spans: stage, `time.perf_counter()` at its beginning, and seconds, of every image; None
+            where nobody writes traces.
     """
 
     request_id: str
@@ -35,9 +37,19 @@ class Trace:
     model: str | None = None
     images: int = 0
     error: str | None = None
+    spans: list[tuple[str, float, float]] | None = None
 
-    def note(self, stage: str, seconds: float) -> None:
-        """Record what a stage took; of several images the slowest counts."""
+    def note(self, stage: str, seconds: float, started: float | None = None) -> None:
+        """Record what a stage took; of several images the slowest counts.
+
+        Args:
+            stage: one of `STAGES`.
+            seconds: how long it was.
+            started: `time.perf_counter()` at its beginning; None if it ends now.
+        """
+        if self.spans is not None:
+            began = time.perf_counter() - seconds if started is None else started
+            self.spans.append((stage, began, seconds))
         if seconds > self.stages.get(stage, -1.0):
             self.stages[stage] = seconds
 

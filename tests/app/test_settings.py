@@ -131,6 +131,14 @@ def test_a_request_that_could_never_be_queued_is_refused() -> None:
         load_settings({"LIMBECK_MAX_QUEUE_SIZE": "4", "LIMBECK_MAX_REQUEST_IMAGES": "5"})
 
 
+@pytest.mark.parametrize("name", ["LIMBECK_MAX_IMAGE_BYTES", "LIMBECK_MAX_REQUEST_BYTES"])
+def test_a_request_that_could_never_be_held_is_refused(name: str) -> None:
+    sizes = {"LIMBECK_MAX_IMAGE_BYTES": "1000", "LIMBECK_MAX_REQUEST_BYTES": "1000"}
+    assert load_settings(sizes | {"LIMBECK_MAX_QUEUE_BYTES": "1000"})
+    with pytest.raises(SettingsError, match=name):
+        load_settings(sizes | {name: "1001", "LIMBECK_MAX_QUEUE_BYTES": "1000"})
+
+
 def test_the_links_that_kubernetes_sets_are_no_settings() -> None:
     links = {
         "LIMBECK_SERVICE_HOST": "10.0.0.1",

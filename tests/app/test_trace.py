@@ -32,3 +32,12 @@ def test_server_timing_lists_the_stages_in_their_order() -> None:
     stages = trace.server_timing().split(", ")
     assert stages[:2] == ["read;dur=1.500", "encode;dur=500.000"]
     assert stages[2].startswith("total;dur=")
+
+
+def test_beginnings_are_kept_only_where_traces_are_written() -> None:
+    trace, traced = Trace("id"), Trace("id", spans=[])
+    for notes in (trace, traced):
+        notes.note("decode", 0.002, 7.0)
+        notes.note("decode", 0.001, 8.0)
+    assert trace.spans is None
+    assert traced.spans == [("decode", 7.0, 0.002), ("decode", 8.0, 0.001)]

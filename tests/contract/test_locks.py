@@ -58,7 +58,7 @@ def test_locks_share_one_version_of_a_package(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("serve", ()), ("serve-cuda", ()), ("dev", ("training", "signing", "dev"))],
+    [("serve", ()), ("serve-cuda", ()), ("dev", ("training", "signing", "tracing", "dev"))],
 )
 def test_a_lock_satisfies_what_the_project_declares(name: str, extras: tuple[str, ...]) -> None:
     versions = locked(name)
