@@ -102,6 +102,14 @@ class ServerProcess:
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
         return total
 
+    def open_files(self) -> int:
+        """File descriptors of the whole process tree, connections among them."""
+        total = 0
+        for pid in self._family():
+            with suppress(OSError):  # it ended meanwhile
+                total += len(os.listdir(f"/proc/{pid}/fd"))
+        return total
+
     def __enter__(self) -> Self:
         return self
 

@@ -46,6 +46,7 @@ class Design:
         work: steps of busy work for a batch that is not all black, to make it slow; the warm-up,
             on black images, stays quick.
         poison: whether a white image makes the classifier's result not finite.
+        fails: whether any batch with a white image fails as a whole.
         dynamic: whether the batch dimension is open.
         ballast_mib: weights that do nothing, to make it large.
         card: content of card.json, None for no card.
@@ -56,6 +57,7 @@ class Design:
     threshold_bits: float | None = 0.1
     work: int = 0
     poison: bool = False
+    fails: bool = False
     dynamic: bool = True
     ballast_mib: int = 0
     card: dict[str, object] | None = None
@@ -185,6 +187,16 @@ def classifier(design: Design) -> onnx.ModelProto:
             helper.make_node("ReduceMax", ["images"], ["top"], keepdims=0),
             helper.make_node("Cast", ["top"], ["place"], to=TensorProto.INT64),
         ]
+    if design.fails:
+        nodes += [
+            helper.make_node("ReduceMax", ["images"], ["whitest"], keepdims=0),
+            helper.make_node("Floor", ["whitest"], ["white"]),  # 0, or 1 for white
+            helper.make_node("Cast", ["white"], ["white_place"], to=TensorProto.INT64),
+            # There is nothing at place 1.
+            helper.make_node("Gather", ["only", "white_place"], ["found"]),
+        ]
+        constants["only"] = np.array([0], np.float32)
+        terms.append("found")
     if design.work:
         nodes += _busy_work(constants, design.work)
         terms.append("idle")
