@@ -1,7 +1,7 @@
 """OpenTelemetry spans: one a request and one a stage, written when the request has ended.
 
-The stages are timed anyway, so a trace costs a request nothing while it is worked on. OpenTelemetry's
-SDK is not imported unless the environment asks for traces.
+The stages are timed anyway, so a trace costs a request nothing while it is worked on. The SDK of
+OpenTelemetry is not imported unless the environment asks for traces.
 """
 
 import time

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.exchange import Connection
 from benchmarks.limbeck import Limbeck, bundle_named, limbeck
 from benchmarks.mutation import seed_files, upload
-from benchmarks.workloads import http_request
+from benchmarks.workloads import Body, http_request
 
 MAX_SECONDS = 1.0
 # Allocators keep what they once had; the first tenth of the uploads shows them their sizes.
@@ -97,11 +97,9 @@ def fuzz(server: Limbeck, uploads: int, seed: int, first: int = 0) -> Findings:
 
 
 def _send(connection: Connection, content: bytes, number: int, findings: Findings) -> None:
-    body = "multipart" if number % 4 == 0 else "raw"
+    body: Body = "multipart" if number % 4 == 0 else "raw"
     path = _PATHS[number // 4 % len(_PATHS)]
-    request = http_request(
-        path, content, "image/png", "multipart" if body == "multipart" else "raw"
-    )
+    request = http_request(path, content, "image/png", body)
     started = time.perf_counter()
     try:
         status, answer = connection.exchange(request)

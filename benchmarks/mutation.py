@@ -19,7 +19,7 @@ _MOST_CHANGES = 6
 
 
 def seed_files() -> list[bytes]:
-    """Whole files of all the formats that are accepted, in several modes, and of some that are not."""
+    """Whole files of all accepted formats, in several modes, and of some that are refused."""
     colour = _drawn()
     grey, palette = colour.convert("L"), colour.convert("P")
     transparent = colour.convert("RGBA")

@@ -131,7 +131,8 @@ def report(result: Overload) -> Iterator[str]:
         yield f"| {path}, p99 and slowest ms | {_probed(result, path)} | < 100 |"
     yield f"| probes that failed | {result.probe_failures} | 0 |"
     yield f"| without an answer | {offered.lost} | 0 |"
-    yield f"| memory before and at most, MiB | {result.before_mib:.0f}, {result.peak_mib:.0f} | flat |"
+    memory = f"{result.before_mib:.0f}, {result.peak_mib:.0f}"
+    yield f"| memory before and at most, MiB | {memory} | flat |"
     yield ""
     yield f"Answers by status: {counts}. Held back for want of connections: {offered.held_back:,}."
 
