@@ -6,7 +6,7 @@ Everything follows from a seed and a number, so that any upload can be made agai
 import random
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -73,7 +73,7 @@ def _forge_length(content: Content, files: Sequence[bytes], chance: random.Rando
     width = chance.choice((1, 2, 4))
     value = chance.choice(_LENGTHS) & ((1 << 8 * width) - 1)
     place = _place(content, chance)
-    order = "big" if chance.random() < 0.5 else "little"
+    order: Literal["big", "little"] = "big" if chance.random() < 0.5 else "little"
     content[place : place + width] = value.to_bytes(width, order)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.budget import ByteHold
+from app.errors import ClientGone, QueueFull
 from app.main import build_service, create_app
 from app.service import Wanted
 from app.settings import Settings
@@ -209,6 +211,51 @@ def test_the_versions_of_a_bundle_are_counted_in_one_queue_depth(settings: Setti
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert depth() == left
+
+    asyncio.run(scenario())
+    service.codecs.close()
+
+
+def test_a_client_that_hangs_up_while_its_image_waits_to_be_decoded_frees_its_place(
+    settings: Settings,
+) -> None:
+    service = build_service(settings.model_copy(update={"max_image_pixels": 10_000_000}))
+    model = service.catalog.find("tiny")
+    begun, gate = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        begun.set()
+        assert gate.wait(60)
+
+    async def scenario() -> None:
+        busy = service.codecs._large.submit(occupy)
+        await asyncio.to_thread(begun.wait, 60)
+        gone = asyncio.Event()
+        with ByteHold(service.budget) as hold:
+            waiting = [
+                asyncio.create_task(
+                    service.infer(
+                        [pgm(102, side=2100)],
+                        model,
+                        Wanted(plain=True),
+                        deadline=time.monotonic() + 60,
+                        gone=gone.wait,
+                        trace=Trace("id"),
+                        hold=hold,
+                    )
+                )
+                for _ in range(settings.max_queue_size)
+            ]
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFull):
+                service.admit(model)
+            gone.set()
+            for failed in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(failed, ClientGone)
+        # The thread is still occupied, so that none of them can have been decoded.
+        service.admit(model)
+        gate.set()
+        busy.result()
 
     asyncio.run(scenario())
     service.codecs.close()

@@ -57,17 +57,19 @@ def test_a_soak_meets_only_what_it_expects_and_leaves_nothing_open(server: Limbe
     assert "| unexpected | 0 | 0 |" in soak.report(soaked, 2.0)
 
 
-def test_a_soak_does_not_pass_a_leak_or_an_unexpected_answer() -> None:
-    soaked = soak.Soaked(memory_mib=[100.0, 100.0, 102.0], files_before=9, files_after=9)
-    assert soaked.passed
-    soaked.memory_mib.append(104.0)
-    assert not soaked.passed
-    soaked.memory_mib.pop()
-    soaked.files_after = 10
-    assert not soaked.passed
-    soaked.files_after = 9
-    soaked.unexpected["classify PNG", "500"] += 1
-    assert not soaked.passed
+@pytest.mark.parametrize(
+    ("end_mib", "files_after", "unexpected", "passed"),
+    [(102.0, 9, 0, True), (104.0, 9, 0, False), (102.0, 10, 0, False), (102.0, 9, 1, False)],
+)
+def test_a_soak_does_not_pass_a_leak_or_an_unexpected_answer(
+    end_mib: float, files_after: int, unexpected: int, passed: bool
+) -> None:
+    soaked = soak.Soaked(
+        memory_mib=[100.0, 100.0, end_mib], files_before=9, files_after=files_after
+    )
+    if unexpected:
+        soaked.unexpected["classify PNG", "500"] += unexpected
+    assert soaked.passed == passed
 
 
 def test_overload_is_measured(server: Limbeck) -> None:

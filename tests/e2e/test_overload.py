@@ -1,0 +1,159 @@
+"""Overload, hanging models and clients that go, against a server process of its own."""
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.bundles import Design, make_bundle
+from tests.e2e.test_server import TIMEOUT_S, Server, resident_mib, server
+from tests.images import PGM_TYPE, pgm
+
+MIB = 1024 * 1024
+# Steps that no machine comes to the end of: only being stopped ends them.
+ENDLESS = 2**30
+QUEUE = 8
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    make_bundle(folder, "endless", 1, Design(work=ENDLESS))
+    make_bundle(folder, "failing", 1, Design(fails=True))
+    make_bundle(folder, "slow", 1, Design(work=20_000))
+    return folder
+
+
+def address(client: httpx.Client) -> tuple[str, int]:
+    assert client.base_url.port is not None
+    return client.base_url.host, client.base_url.port
+
+
+def head(model: str, length: int) -> bytes:
+    return (
+        f"POST /classify?model={model} HTTP/1.1\r\nHost: test\r\n"
+        f"Content-Type: image/png\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+@contextmanager
+def sent(client: httpx.Client, beginning: bytes) -> Iterator[socket.socket]:
+    """A connection on which this was sent; it is closed in the end, whatever was answered."""
+    with socket.create_connection(address(client), TIMEOUT_S) as connection:
+        connection.sendall(beginning)
+        yield connection
+
+
+def wait_for_metric(client: httpx.Client, name: str, true: Callable[[float], bool]) -> None:
+    """Ask until the metric's value is as wanted."""
+    while True:
+        for line in client.get("/metrics").text.splitlines():
+            if line.startswith(name + " ") and true(float(line.split()[-1])):
+                return
+
+
+def refusal(connection: socket.socket) -> str:
+    """The head of the answer that comes on this connection."""
+    with connection.makefile("rb") as answer:
+        lines = []
+        while (line := answer.readline().strip()) != b"":
+            lines.append(line.decode())
+    return "\n".join(lines).lower()
+
+
+def test_a_full_queue_is_told_before_the_body_is_sent_and_hangers_on_cost_nothing(
+    models: Path,
+) -> None:
+    depth = 'limbeck_queue_depth{model="endless"}'
+    limits = {"max_queue_size": 1, "max_request_images": 1, "max_batch_size": 1}
+    white = pgm(255)
+    request = head("endless", len(white)) + white
+    with server(models, **limits) as own:
+        with sent(own.client, request):
+            wait_for_metric(own.client, "limbeck_inflight_requests", lambda value: value == 2)
+            wait_for_metric(own.client, depth, lambda value: value == 0)  # it is being computed
+            with sent(own.client, request):
+                wait_for_metric(own.client, depth, lambda value: value == 1)
+                with sent(own.client, head("endless", 8 * MIB)) as refused:
+                    answer = refusal(refused)
+                    assert answer.startswith("http/1.1 503")
+                    assert "retry-after: 1" in answer
+        # Both clients have gone: their places are free, and the endless inference is over.
+        answered = own.client.post("/classify?model=endless", content=pgm(0), headers=PGM_TYPE)
+        while answered.status_code == 503:
+            answered = own.client.post("/classify?model=endless", content=pgm(0), headers=PGM_TYPE)
+        assert answered.json()["label"] == "dark"
+
+
+def test_bodies_that_do_not_end_are_held_up_to_a_limit_and_given_back(models: Path) -> None:
+    held = "limbeck_queue_bytes"
+    limits = {"max_queue_bytes": 16 * MIB, "max_request_bytes": 16 * MIB}
+    unfinished = head("slow", 4 * MIB) + bytes(4 * MIB - 1)
+    with server(models, max_image_bytes=4 * MIB, **limits) as own:
+        before = resident_mib(own.process)
+        with ExitStack() as connections:
+            for _ in range(4):
+                connections.enter_context(sent(own.client, unfinished))
+            wait_for_metric(own.client, held, lambda value: value >= 4 * (4 * MIB - 1))
+            for _ in range(10):  # nothing of these is kept
+                with sent(own.client, unfinished) as refused:
+                    assert refusal(refused).startswith("http/1.1 503")
+            assert resident_mib(own.process) < before + 64
+        wait_for_metric(own.client, held, lambda value: value == 0)
+        answer = own.client.post("/classify?model=slow", content=pgm(102), headers=PGM_TYPE)
+        assert answer.status_code == 200
+
+
+def classify(own: Server, model: str, level: int) -> httpx.Response:
+    return own.client.post(f"/classify?model={model}", content=pgm(level), headers=PGM_TYPE)
+
+
+def test_far_too_many_requests_are_answered_or_refused_and_none_hangs(models: Path) -> None:
+    clients = 8 * QUEUE
+    limits = {"max_queue_size": QUEUE, "max_request_images": 1, "max_batch_size": 2}
+    with server(models, **limits) as own, ThreadPoolExecutor(clients) as threads:
+        own.client.get("/health/live")
+        before = resident_mib(own.process)
+        waiting = [threads.submit(classify, own, "slow", 102) for _ in range(2 * clients)]
+        while not all(future.done() for future in waiting):
+            assert own.client.get("/health/ready").status_code == 200
+            assert own.client.get("/metrics").status_code == 200
+        answers = [future.result() for future in waiting]
+        accepted = [answer for answer in answers if answer.status_code == 200]
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert len(accepted) + len(refused) == len(answers)
+        # Whoever was refused met a full queue, which was answered.
+        assert refused and len(accepted) >= QUEUE
+        assert {answer.json()["label"] for answer in accepted} == {"grey"}
+        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+        assert {answer.json()["code"] for answer in refused} == {"queue_full"}
+        assert resident_mib(own.process) < before + 64
+        assert classify(own, "slow", 102).status_code == 200
+
+
+def test_what_hangs_is_ended_at_its_deadline_and_the_service_lives_on(models: Path) -> None:
+    with server(models, request_timeout_s=0.5, max_batch_size=1) as own:
+        for _ in range(2):
+            answer = classify(own, "endless", 255)
+            assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+        # The one thread is free again, or this would wait for it until its own deadline.
+        answers = [classify(own, "endless", 0) for _ in range(50)]
+        assert 200 in {answer.status_code for answer in answers}
+
+
+def test_an_image_that_makes_its_batch_fail_fails_alone(models: Path) -> None:
+    levels = [255 if number % 16 == 5 else 102 for number in range(64)]
+    with (
+        server(models, max_batch_size=16, max_queue_delay_ms=20) as own,
+        ThreadPoolExecutor(32) as threads,
+    ):
+        answers = list(threads.map(lambda level: classify(own, "failing", level), levels))
+    for level, answer in zip(levels, answers, strict=True):
+        if level == 255:
+            assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
+        else:
+            assert answer.json()["label"] == "grey"
