@@ -1,6 +1,7 @@
 """Overload, hanging models and clients that go, against a server process of its own."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_bundle(folder, "failing", 1, Design(fails=True))
     make_bundle(folder, "slow", 1, Design(work=20_000))
     return folder
+
+
+@contextmanager
+def quiet(models: Path, **settings: object) -> Iterator[Server]:
+    """A server whose log is read and dropped: a pipe that nobody reads fills up and stops it."""
+    with server(models, **settings) as own:
+        assert own.process.stdout is not None
+        reader = threading.Thread(target=own.process.stdout.read)
+        reader.start()
+        try:
+            yield own
+        finally:
+            ended = own.process.poll()
+            own.process.kill()
+            reader.join()
+        assert ended is None  # whatever was answered, the server lives on
 
 
 def address(client: httpx.Client) -> tuple[str, int]:
@@ -72,7 +89,7 @@ def test_a_full_queue_is_told_before_the_body_is_sent_and_hangers_on_cost_nothin
     limits = {"max_queue_size": 1, "max_request_images": 1, "max_batch_size": 1}
     white = pgm(255)
     request = head("endless", len(white)) + white
-    with server(models, **limits) as own:
+    with quiet(models, **limits) as own:
         with sent(own.client, request):
             wait_for_metric(own.client, "limbeck_inflight_requests", lambda value: value == 2)
             wait_for_metric(own.client, depth, lambda value: value == 0)  # it is being computed
@@ -93,7 +110,7 @@ def test_bodies_that_do_not_end_are_held_up_to_a_limit_and_given_back(models: Pa
     held = "limbeck_queue_bytes"
     limits = {"max_queue_bytes": 16 * MIB, "max_request_bytes": 16 * MIB}
     unfinished = head("slow", 4 * MIB) + bytes(4 * MIB - 1)
-    with server(models, max_image_bytes=4 * MIB, **limits) as own:
+    with quiet(models, max_image_bytes=4 * MIB, **limits) as own:
         before = resident_mib(own.process)
         with ExitStack() as connections:
             for _ in range(4):
@@ -115,7 +132,7 @@ def classify(own: Server, model: str, level: int) -> httpx.Response:
 def test_far_too_many_requests_are_answered_or_refused_and_none_hangs(models: Path) -> None:
     clients = 8 * QUEUE
     limits = {"max_queue_size": QUEUE, "max_request_images": 1, "max_batch_size": 2}
-    with server(models, **limits) as own, ThreadPoolExecutor(clients) as threads:
+    with quiet(models, **limits) as own, ThreadPoolExecutor(clients) as threads:
         own.client.get("/health/live")
         before = resident_mib(own.process)
         waiting = [threads.submit(classify, own, "slow", 102) for _ in range(2 * clients)]
@@ -136,7 +153,7 @@ def test_far_too_many_requests_are_answered_or_refused_and_none_hangs(models: Pa
 
 
 def test_what_hangs_is_ended_at_its_deadline_and_the_service_lives_on(models: Path) -> None:
-    with server(models, request_timeout_s=0.5, max_batch_size=1) as own:
+    with quiet(models, request_timeout_s=0.5, max_batch_size=1) as own:
         for _ in range(2):
             answer = classify(own, "endless", 255)
             assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
@@ -148,7 +165,7 @@ def test_what_hangs_is_ended_at_its_deadline_and_the_service_lives_on(models: Pa
 def test_an_image_that_makes_its_batch_fail_fails_alone(models: Path) -> None:
     levels = [255 if number % 16 == 5 else 102 for number in range(64)]
     with (
-        server(models, max_batch_size=16, max_queue_delay_ms=20) as own,
+        quiet(models, max_batch_size=16, max_queue_delay_ms=20) as own,
         ThreadPoolExecutor(32) as threads,
     ):
         answers = list(threads.map(lambda level: classify(own, "failing", level), levels))
