@@ -135,14 +135,19 @@ def load_engine(folder: Path, manifest: Manifest, device: Device, threads: int) 
     return Engine(purifier, classifier)
 
 
+def probe_task(manifest: Manifest) -> Task:
+    """A black image through both graphs: a bundle that cannot do this is never served."""
+    pixels = np.zeros(manifest.input.shape, np.uint8)
+    return Task(pixels, purified_image=True, purified_logits=True)
+
+
 def warm_up(engine: Engine, folder: Path, manifest: Manifest, max_batch_size: int) -> None:
     """Run every batch size once, so that no request pays for the first run of its size.
 
     Raises:
         BundleError: a graph fails, or its output has another shape than the manifest says.
     """
-    pixels = np.zeros(manifest.input.shape, np.uint8)
-    task = Task(pixels, purified_image=True, purified_logits=True)
+    task = probe_task(manifest)
     for size in range(1, max_batch_size + 1):
         try:
             outcome = engine.run([task] * size)[-1]

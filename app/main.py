@@ -1,7 +1,6 @@
 """Builds the app: the one place where its parts are wired together."""
 
 import logging
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +21,7 @@ from app.routes.context import Wiring
 from app.routes.documentation import problems
 from app.schemas import Problem
 from app.service import Service
-from app.settings import Settings, load_settings
+from app.settings import Settings, cores, load_settings
 from app.uploads import UploadLimits
 
 logger = logging.getLogger(__name__)
@@ -90,14 +89,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def build_service(settings: Settings) -> Service:
     """The service behind the app, every bundle loaded; see `create_app` for what it raises."""
-    threads = settings.inference_threads or max(1, _cores() // settings.workers)
+    threads = settings.inference_threads or max(1, cores() // settings.processes)
     options = LoadOptions(settings.device, threads, settings.max_batch_size)
     catalog = load_catalog(settings.models_dir, settings.default_model, options)
     limits = Limits(
         settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_ms / 1000
     )
     return Service(
-        catalog, Metrics(), limits, settings.max_image_pixels, settings.request_timeout_s
+        catalog,
+        Metrics(),
+        limits,
+        settings.max_image_pixels,
+        settings.request_timeout_s,
+        settings.hang_s,
     )
 
 
@@ -129,13 +133,6 @@ def _describe_problems(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version() -> str:

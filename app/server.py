@@ -1,128 +1,20 @@
-"""The server process: `limbeck-serve`, or `python -m app`."""
+"""The server's command: `limbeck-serve`, or `python -m app`.
+
+It serves itself, or starts several workers and only watches over them. What serves is therefore
+imported late: a supervisor would keep the memory of it for nothing.
+"""
 
 import argparse
-import logging
-import math
-import os
-import signal
-import socket
+import asyncio
 import sys
-import time
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Sequence
 
-import uvicorn
-
-from app.bundle import BundleError
-from app.logs import configure_logs
-from app.main import create_app
-from app.protocol import LimitedProtocol
-from app.sessions import DeviceError
+from app.ledger import Ledger
+from app.listener import bind
+from app.logs import SteadyHandler, abandon_unwritten, configure_logs, secure_standard_streams
 from app.settings import PREFIX, Settings, SettingsError, load_settings
-
-logger = logging.getLogger(__name__)
-
-STARTUP_FAILED = 1
-CUT_SHORT = 3
-
-
-class GracefulServer(uvicorn.Server):
-    """A server that fails readiness first, then closes its listeners, then drains.
-
-    The first SIGTERM or SIGINT begins that; a second one ends the process at once.
-
-    Args:
-        config: uvicorn's.
-        fail_readiness: called with the first signal.
-        delay_s: between failing readiness and closing the listeners, so that whoever balances
-            load has seen it; an impatient Ctrl-C skips it.
-
-    Attributes:
-        unanswered: how many requests were left at the end.
-    """
-
-    def __init__(
-        self, config: uvicorn.Config, fail_readiness: Callable[[], None], delay_s: float
-    ) -> None:
-        super().__init__(config)
-        self._fail_readiness = fail_readiness
-        self._delay_s = delay_s
-        self._close_at: float | None = None
-        self.unanswered = 0
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so: whoever reads the line can connect."""
-        await super().startup(sockets)
-        for sock in sockets or ():
-            host, port = sock.getsockname()[:2]
-            logger.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, and note what a second signal did not wait for."""
-        await super().shutdown(sockets)
-        self.unanswered = len(self.server_state.tasks)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to shut down; uvicorn's own handler would close the listeners at once.
-
-        The signal is not raised again at the end: a shutdown that was asked for is a success.
-        """
-        if self._close_at is not None:
-            self.force_exit = self.should_exit = True
-            return
-        self._fail_readiness()
-        delay_s = self._delay_s if sig == signal.SIGTERM else 0.0
-        self._close_at = time.monotonic() + delay_s
-
-    async def on_tick(self, counter: int) -> bool:
-        """Close the listeners when the delay is over."""
-        if self._close_at is not None and time.monotonic() >= self._close_at:
-            self.should_exit = True
-        return await super().on_tick(counter)
-
-
-def serve(settings: Settings, sock: socket.socket) -> int:
-    """Load the bundles and serve them until a signal; the exit status.
-
-    Raises:
-        BundleError: a bundle cannot be loaded.
-        DeviceError: the device cannot be used.
-    """
-    app = create_app(settings)
-    service = app.state.wiring.service
-
-    def fail_readiness() -> None:
-        service.ready = False
-
-    config = uvicorn.Config(
-        app,
-        http=LimitedProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
-    )
-    server = GracefulServer(config, fail_readiness, settings.shutdown_delay_s)
-    server.run([sock])
-    if service.busy or server.unanswered:
-        # onnxruntime aborts the process when it is torn down around an inference that still runs.
-        logger.error("ended before every request was answered")
-        logging.shutdown()
-        os._exit(CUT_SHORT)
-    return 0
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that holds the address, not listening yet."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
+from app.statuses import STARTUP_FAILED
+from app.supervisor import Supervisor, WorkersFailed
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -132,14 +24,43 @@ def run(arguments: Sequence[str]) -> int:
     ).parse_args(arguments)
     try:
         settings = load_settings()
-        configure_logs(settings.log_level)
-        with bind(settings.host, settings.port) as sock:
-            return serve(settings, sock)
-    except (SettingsError, BundleError, DeviceError) as error:
-        reason = str(error)
+    except SettingsError as error:
+        return _refuse(str(error))
+    log = configure_logs(settings.log_level)
+    try:
+        if settings.processes == 1:
+            return _serve_alone(settings, log)
+        return _supervise(settings)
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
-        reason = f"{error.filename or address}: {error.strerror}"
+        return _refuse(f"{error.filename or address}: {error.strerror}")
+
+
+def _serve_alone(settings: Settings, log: SteadyHandler) -> int:
+    from app.bundle import BundleError
+    from app.sessions import DeviceError
+    from app.worker import serve
+
+    try:
+        with bind(settings.host, settings.port) as sock:
+            return serve(settings, [sock], log)
+    except (BundleError, DeviceError) as error:
+        return _refuse(str(error))
+
+
+def _supervise(settings: Settings) -> int:
+    with bind(settings.host, settings.port) as sock, Ledger() as ledger:
+
+        async def supervise() -> int:
+            return await Supervisor(settings, [sock], ledger).run()
+
+        try:
+            return asyncio.run(supervise())
+        except WorkersFailed as error:
+            return _refuse(str(error))
+
+
+def _refuse(reason: str) -> int:
     print(f"limbeck-serve cannot start: {reason}", file=sys.stderr)
     return STARTUP_FAILED
 
@@ -151,4 +72,7 @@ def _settings_help() -> str:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    secure_standard_streams()
+    status = run(sys.argv[1:])
+    abandon_unwritten()
+    sys.exit(status)

@@ -5,6 +5,7 @@ and gives them back the moment it fails, expires, or its client hangs up.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,15 @@ import numpy.typing as npt
 from app.batching import Dispatcher
 from app.catalog import Catalog, Model
 from app.codecs import CodecPool
-from app.engine import Outcome, Task
-from app.errors import ClientGone, DeadlineExceeded, ServiceError
+from app.engine import Outcome, Task, probe_task
+from app.errors import ClientGone, DeadlineExceeded, OutOfMemory, ServiceError
 from app.images import DecodedImage
 from app.lane import Answer, Lane, Limits
 from app.metrics import Metrics, ModelMetrics
 from app.shift import shift_bits, softmax
 from app.trace import Trace
+
+logger = logging.getLogger(__name__)
 
 Probabilities = npt.NDArray[np.float64]
 Gone = Callable[[], Awaitable[object]]
@@ -79,6 +82,7 @@ class Service:
         limits: of each model's queue.
         max_image_pixels: larger images are refused.
         request_timeout_s: from the end of a request's body to its answer.
+        hang_s: an inference that takes longer hangs.
     """
 
     catalog: Catalog
@@ -86,6 +90,7 @@ class Service:
     limits: Limits
     max_image_pixels: int
     request_timeout_s: float
+    hang_s: float = 120.0
     ready: bool = False
     codecs: CodecPool = field(init=False)
     _dispatcher: Dispatcher = field(init=False)
@@ -102,7 +107,9 @@ class Service:
         metrics = ModelMetrics(self.metrics, manifest.name)
         lane: Lane[Task, Outcome] = Lane(
             self._dispatcher,
-            model.engine.run,
+            self._dispatcher.watched(
+                model.engine.run, lambda: model.engine.run([probe_task(manifest)]), model.key
+            ),
             self.limits,
             on_batch=metrics.batch_size.observe,
             on_depth=metrics.queue_depth.inc,
@@ -129,6 +136,11 @@ class Service:
     def busy(self) -> bool:
         """Whether an inference runs, or something waits for one."""
         return self._dispatcher.busy
+
+    @property
+    def illness(self) -> str | None:
+        """Why only a new process helps; None while all is well."""
+        return self._dispatcher.illness(self.hang_s)
 
     def deadline(self) -> float:
         """When a request whose body has just arrived must be answered, `time.monotonic()`."""
@@ -183,6 +195,9 @@ class Service:
                 if len(contents) > 1:
                     error.extra["file_index"] = index
                 raise
+            except MemoryError as error:
+                logger.error("out of memory while an image was decoded")
+                raise OutOfMemory(headers={"Retry-After": "1"}) from error
             seconds.append(time.perf_counter() - started)
         return images, seconds
 

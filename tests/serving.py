@@ -9,7 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.protocol import LimitedProtocol
-from app.server import bind
+from app.listener import bind
 
 # Only a server that hangs takes so long, on however busy a machine.
 TIMEOUT_S = 120

@@ -221,7 +221,7 @@ def test_a_corrupt_bundle_is_named(tmp_path: Path) -> None:
 
 
 def test_the_service_imports_neither_torch_nor_onnx() -> None:
-    command = "import sys, app.server; print(*sys.modules)"
+    command = "import sys, app.server, app.worker; print(*sys.modules)"
     imported = subprocess.run(
         [sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
     )
