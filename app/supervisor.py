@@ -49,6 +49,7 @@ class Supervisor:
         self._sockets = sockets
         self._ledger = ledger
         self._children: set[Child] = set()
+        self._taken: set[int] = set()
         self._served = False
         self._ending = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -105,8 +106,8 @@ class Supervisor:
 
     async def _start(self) -> Child:
         """A new worker at the lowest place that is free: others may still be retiring."""
-        taken = {child.place for child in self._children}
-        place = next(place for place in range(len(taken) + 1) if place not in taken)
+        place = next(n for n in range(len(self._taken) + 1) if n not in self._taken)
+        self._taken.add(place)
         try:
             self._ledger.open(place)
             child = await Child.start(place, self._sockets, self._ledger.folder)
@@ -158,6 +159,7 @@ class Supervisor:
             self._cut_short = True
         self._children.discard(child)
         self._ledger.forget_moments(child.place)
+        self._taken.discard(child.place)
 
     def _patience_s(self) -> float:
         settings = self._settings
