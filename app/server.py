@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from app.ledger import Ledger
 from app.listener import bind
@@ -49,7 +50,13 @@ def _serve_alone(settings: Settings, log: SteadyHandler) -> int:
 
 
 def _supervise(settings: Settings) -> int:
-    with bind(settings.host, settings.port) as sock, Ledger() as ledger:
+    with bind(settings.host, settings.port) as sock, ExitStack() as until_the_end:
+        try:
+            ledger = until_the_end.enter_context(Ledger())
+        except OSError as error:
+            return _refuse(
+                f"several workers need a temporary folder to write to (TMPDIR): {error.strerror}"
+            )
 
         async def supervise() -> int:
             return await Supervisor(settings, [sock], ledger).run()

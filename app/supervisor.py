@@ -27,6 +27,8 @@ _SETTLED_S = 60.0
 # Between the last moment at which a worker should have ended by itself, and its being killed.
 _MARGIN_S = 3.0
 _HURRIED_S = 2.0
+# A sign of life comes every second, but on a busy machine not on the dot.
+_LEAST_SILENCE_S = 10.0
 
 
 class WorkersFailed(RuntimeError):
@@ -92,7 +94,8 @@ class Supervisor:
         while not self._ending.is_set():
             started = time.monotonic()
             child = await self._start()
-            reason = await child.until_unfit(self._count_ready, self._settings.hang_s)
+            silence_s = max(self._settings.hang_s, _LEAST_SILENCE_S)
+            reason = await child.until_unfit(self._count_ready, silence_s)
             if self._ending.is_set():
                 self._retire(child)
                 return
