@@ -44,6 +44,7 @@ class Load:
                 try:
                     connection.connect()
                 except ConnectionRefusedError:
+                    connection.close()
                     connection = None
                     continue
             try:
@@ -54,13 +55,15 @@ class Load:
                     self.lost.append(f"{answer.status}: {content!r}")
                 self.total = next(self.answered)
             except (OSError, http.client.HTTPException) as error:
-                self.lost.append(repr(error))
+                self.lost.append(f"{error!r}, kept alive: {keep_alive}")
                 connection.close()
                 connection = None
                 continue
             if not keep_alive or answer.will_close:
                 connection.close()
                 connection = None
+        if connection is not None:
+            connection.close()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -72,8 +75,10 @@ def test_no_accepted_request_is_lost_in_a_restart(models_dir: Path, workers: int
     with ThreadPoolExecutor(2 * CLIENTS) as pool:
         try:
             with server(models_dir, **settings) as first:
-                for number in range(2 * CLIENTS):
+                clients = [
                     pool.submit(load.ask, keep_alive=number % 2 == 0)
+                    for number in range(2 * CLIENTS)
+                ]
                 wait_until(lambda: load.total >= 100)
                 first.process.send_signal(signal.SIGTERM)
                 first.end()
@@ -82,6 +87,8 @@ def test_no_accepted_request_is_lost_in_a_restart(models_dir: Path, workers: int
             with server(models_dir, **settings):
                 wait_until(lambda: load.total >= at_the_end + 100)
                 load.enough.set()
+                for client in clients:
+                    client.result()  # before the server goes
         finally:
             load.enough.set()
     assert load.lost == []
