@@ -19,6 +19,7 @@ class Child:
     Attributes:
         place: its number among the workers.
         ready: whether it has ever served.
+        retiring: whether it is being replaced, or has ended.
         reason: why it said that it failed; empty if it did not say.
     """
 
@@ -29,7 +30,7 @@ class Child:
         line: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
         self.place = place
-        self.ready = False
+        self.ready = self.retiring = False
         self.reason = ""
         self._process = process
         self._line, self._our_end = line
@@ -108,6 +109,10 @@ class Child:
         """Send it a signal, unless it has ended."""
         if not self.ended:
             self._process.send_signal(number)
+
+    def dismiss(self) -> None:
+        """Let it end in order while the others go on; a SIGTERM ends the service as a whole."""
+        self._our_end.close()
 
     async def wait(self) -> None:
         """Return when it has ended; it listens for our end of the line until then."""

@@ -32,6 +32,7 @@ class GracefulServer(uvicorn.Server):
         illness: why only a new process helps, None while all is well; told once.
         report: called with how the process is doing, about once a second.
         excess: how many connections more than another worker this one has; None: it is alone.
+        others_go_on: whether newcomers are welcome to others on the same sockets when this ends.
 
     Attributes:
         unanswered: how many requests were left at the end.
@@ -45,6 +46,7 @@ class GracefulServer(uvicorn.Server):
         illness: Callable[[], str | None] = lambda: None,
         report: Callable[[Word, str], None] = lambda word, reason: None,
         excess: Callable[[], int] | None = None,
+        others_go_on: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(config)
         self._fail_readiness = fail_readiness
@@ -52,6 +54,7 @@ class GracefulServer(uvicorn.Server):
         self._illness = illness
         self._report = report
         self._excess = excess
+        self._others_go_on = others_go_on
         self._told: str | None = None
         self._beat_at = 0.0
         self._listening: list[socket.socket] = []
@@ -117,8 +120,9 @@ class GracefulServer(uvicorn.Server):
             self.should_exit = True
         elif self._close_at is not None and time.monotonic() >= self._close_at:
             self._refusing = True
-            for sock in self._listening:
-                refuse_newcomers(sock)
+            if not self._others_go_on():
+                for sock in self._listening:
+                    refuse_newcomers(sock)
         return await super().on_tick(counter)
 
     def _look_after(self) -> None:

@@ -1,7 +1,7 @@
 """The line between the supervisor and one of its workers: a socket pair.
 
-The worker says how it is, one JSON object a line. The supervisor says nothing; that it is there at
-all is what the worker listens for.
+The worker says how it is, one JSON object a line. The supervisor says nothing: when it closes the
+line, or is gone, the worker ends.
 """
 
 import asyncio
@@ -34,10 +34,14 @@ class WorkerEnd:
 
     Args:
         sock: connected to the supervisor; becomes its own.
+
+    Attributes:
+        closed: whether the supervisor has closed the line.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self.closed = False
 
     def say(self, word: Word, reason: str = "") -> None:
         """Tell the supervisor; one that is gone, or does not listen, is no failure."""
@@ -46,10 +50,11 @@ class WorkerEnd:
             self._socket.send(line, socket.MSG_DONTWAIT)
 
     def wait_for_end(self) -> None:
-        """Return when the supervisor is gone."""
+        """Return when the supervisor has closed the line, or is gone."""
         with contextlib.suppress(OSError):
             while self._socket.recv(1024):
                 pass
+        self.closed = True
 
 
 async def read_message(line: asyncio.StreamReader) -> Message | None:

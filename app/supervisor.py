@@ -86,7 +86,9 @@ class Supervisor:
         for sock in self._sockets:
             sock.close()
         for child in self._children:
-            child.signal(number)
+            # To one that is ending already, a signal means to hurry.
+            if self._hurried.is_set() or not child.retiring:
+                child.signal(number)
 
     async def _keep(self) -> None:
         """Keep one worker serving."""
@@ -104,7 +106,7 @@ class Supervisor:
             self._retire(child)
             self._despair(child, reason, failed_starts)
             delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** max(0, quick_ends - 1))
-            logger.error("%s %s; replaced in %.1f s", child.name, reason, delay_s)
+            logger.error("%s is replaced in %.1f s: %s", child.name, delay_s, reason)
             await _wait(self._ending, delay_s)
 
     async def _start(self) -> Child:
@@ -123,7 +125,7 @@ class Supervisor:
 
     def _count_ready(self) -> None:
         self._served = True
-        ready = sum(child.ready and not child.ended for child in self._children)
+        ready = sum(child.ready and not child.retiring for child in self._children)
         logger.info("%d of %d workers are ready", ready, self._settings.processes)
 
     def _despair(self, child: Child, reason: str, failed_starts: int) -> None:
@@ -132,13 +134,14 @@ class Supervisor:
         Raises:
             WorkersFailed: that is so.
         """
-        if child.ready or any(other.ready for other in self._children if other is not child):
+        if child.ready or any(other.ready and not other.retiring for other in self._children):
             return
         if (child.reason and not self._served) or failed_starts >= _FAILED_STARTS:
             raise WorkersFailed(child.reason or f"a worker {reason} while it started")
 
     def _retire(self, child: Child) -> None:
         """Let a worker end that is to be replaced, or see to one that has ended."""
+        child.retiring = True
         task = asyncio.create_task(self._see_out(child))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -146,7 +149,7 @@ class Supervisor:
     async def _see_out(self, child: Child) -> None:
         """End a worker in the time that it has for it, whatever it does; then tidy up after it."""
         if not self._ending.is_set():
-            child.signal(signal.SIGTERM)
+            child.dismiss()
         waiting = asyncio.ensure_future(child.wait())
         hurried = asyncio.ensure_future(self._hurried.wait())
         await asyncio.wait(

@@ -46,11 +46,13 @@ class Company:
         report: tells the supervisor how it is doing.
         count: tells the others how many connections it has.
         excess: how many more than another worker it has; None if it is alone.
+        goes_on: whether the others take newcomers when this one does not any more.
     """
 
     report: Callable[[Word, str], None] = lambda word, reason: None
     count: Callable[[int], None] = lambda connections: None
     excess: Callable[[], int] | None = None
+    goes_on: Callable[[], bool] = lambda: False
 
 
 def serve(
@@ -112,6 +114,7 @@ def serve(
         lambda: service.illness,
         company.report,
         company.excess,
+        company.goes_on,
     )
     server.run(list(sockets))
     if service.busy or server.unanswered:
@@ -156,6 +159,7 @@ def run(arguments: Sequence[str]) -> int:
             lambda connections: shares.tell(place, connections),
             # Twice the places: a worker may be retiring while its successor serves.
             lambda: shares.excess(place, 2 * settings.processes),
+            lambda: end.closed,
         )
         log = configure_logs(settings.log_level)
         return serve(settings, [socket.socket(fileno=number) for number in sockets], log, company)
@@ -167,7 +171,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _end_with(end: WorkerEnd) -> None:
-    """Without its supervisor a worker has nobody who would ever end it."""
+    """The supervisor replaces this worker, or is gone and nobody would ever end it."""
     end.wait_for_end()
     os.kill(os.getpid(), signal.SIGTERM)
 
