@@ -5,9 +5,19 @@ under load the batches grow by themselves.
 """
 
 import asyncio
+import logging
 import threading
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import ParamSpec, Protocol, TypeVar
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# A moment without memory may fail one of them.
+_FAILED_PROBES = 3
 
 
 class Batch(Protocol):
@@ -39,12 +49,15 @@ class Dispatcher:
     Attributes:
         changed: guards all its queues.
         closed: whether anything more is accepted.
+        computing_since: when the batch that is being computed was begun, `time.monotonic()`.
+        failed: why nothing can be computed any more; None while all is well.
     """
 
     def __init__(self, name: str = "inference") -> None:
         self.changed = threading.Condition()
         self.closed = False
-        self._computing = False
+        self.computing_since: float | None = None
+        self.failed: str | None = None
         self._waking = False
         self._queues: list[Queue] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -56,7 +69,7 @@ class Dispatcher:
         """Whether the thread computes, or something waits for it."""
         with self.changed:
             waits = any(queue.waits_since() is not None for queue in self._queues)
-            return self._computing or waits
+            return self.computing_since is not None or waits
 
     def add(self, queue: Queue) -> None:
         """Serve this queue too."""
@@ -99,19 +112,73 @@ class Dispatcher:
 
     def _work(self) -> None:
         """The thread: take, compute, deliver, until closed and empty."""
+        try:
+            while (batch := self._take()) is not None:
+                batch.compute()
+                if not self._deliver(batch):
+                    return
+                del batch  # it would keep its model alive until the next one comes
+        except BaseException:
+            # Whoever waits gets no answer but at its deadline; only a new process helps.
+            self.failed = "the inference thread died"
+            logger.exception("the inference thread died")
+        finally:
+            self.computing_since = None
+
+    def _deliver(self, batch: Batch) -> bool:
+        """Hand over the outcomes; whether the event loop still takes them."""
         assert self._loop is not None
-        while (batch := self._take()) is not None:
-            batch.compute()
+        try:
+            self._loop.call_soon_threadsafe(batch.deliver)
+        except RuntimeError:
+            return False  # the loop was closed: nobody waits any more
+        return True
+
+    def illness(self, hang_s: float) -> str | None:
+        """Why this process will not compute any more; None while all is well.
+
+        Args:
+            hang_s: a batch that takes longer hangs.
+        """
+        since = self.computing_since
+        if since is not None and time.monotonic() - since > hang_s:
+            return f"an inference has been running for more than {hang_s:g} s"
+        return self.failed
+
+    def watched(
+        self, run: Callable[P, R], probe: Callable[[], object], what: str
+    ) -> Callable[P, R]:
+        """`run`, but failures are followed by a `probe` that cannot be the sender's fault.
+
+        If that fails too, several times in a row, the device is lost and not the image broken. A
+        batch that succeeds takes the verdict back.
+
+        Args:
+            run: computes a batch.
+            probe: computes something known to work.
+            what: names the model in the verdict.
+        """
+        failures = 0
+
+        def watched_run(*args: P.args, **kwargs: P.kwargs) -> R:
+            nonlocal failures
             try:
-                self._loop.call_soon_threadsafe(batch.deliver)
-            except RuntimeError:
-                return  # the loop was closed: nobody waits any more
-            del batch  # it would keep its model alive until the next one comes
+                results = run(*args, **kwargs)
+            except Exception:
+                failures = failures + 1 if _fails(probe) else 0
+                if failures == _FAILED_PROBES:
+                    self.failed = f"{what} fails on a black image as well"
+                raise
+            if failures:
+                failures, self.failed = 0, None
+            return results
+
+        return watched_run
 
     def _take(self) -> Batch | None:
         """The next batch, from the queue whose first item waits longest; None at the end."""
         with self.changed:
-            self._computing = False
+            self.computing_since = None
             while True:
                 _, queue = min(
                     ((s, q) for q in self._queues if (s := q.waits_since()) is not None),
@@ -125,6 +192,14 @@ class Dispatcher:
                     continue
                 patience = queue.due() - time.monotonic()
                 if patience <= 0 or self.closed:
-                    self._computing = True
+                    self.computing_since = time.monotonic()
                     return queue.take()
                 self.changed.wait(patience)
+
+
+def _fails(probe: Callable[[], object]) -> bool:
+    try:
+        probe()
+    except Exception:
+        return True
+    return False

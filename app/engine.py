@@ -152,14 +152,19 @@ def load_engine(folder: Path, manifest: Manifest, device: Device, threads: int) 
     return Engine(graphs_of(purifier, classifier))
 
 
+def probe_task(manifest: Manifest) -> Task:
+    """A black image through both graphs: a bundle that cannot do this is never served."""
+    pixels = np.zeros(manifest.input.shape, np.uint8)
+    return Task(pixels, purified_image=True, purified_logits=True)
+
+
 def warm_up(engine: Engine, folder: Path, manifest: Manifest, max_batch_size: int) -> None:
     """Run every batch size that will be met once, so that no request pays for its first run.
 
     Raises:
         BundleError: a graph fails, or its output has another shape than the manifest says.
     """
-    pixels = np.zeros(manifest.input.shape, np.uint8)
-    task = Task(pixels, purified_image=True, purified_logits=True)
+    task = probe_task(manifest)
     for size in engine.batch_sizes(max_batch_size):
         try:
             outcome = engine.run([task] * size)[-1]

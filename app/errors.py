@@ -97,6 +97,12 @@ class NotAcceptable(ServiceError):
     status, code, title = 406, "not_acceptable", "No acceptable representation"
 
 
+class RequestTimeout(ServiceError):
+    """The client took too long to send its request."""
+
+    status, code, title = 408, "request_timeout", "The request took too long to arrive"
+
+
 class SingleWorkerOnly(ServiceError):
     """What would reach only one of several workers."""
 
@@ -197,6 +203,24 @@ class NotReady(ServiceError):
     """The service is starting or shutting down."""
 
     status, code, title = 503, "not_ready", "The service is not ready"
+
+
+class TooManyConnections(ServiceError):
+    """All connections are taken by others."""
+
+    status, code, title = 503, "too_many_connections", "Too many connections"
+
+
+class NotLive(ServiceError):
+    """Inference hangs or has failed for good: only a new process helps."""
+
+    status, code, title = 503, "not_live", "The service must be restarted"
+
+
+class OutOfMemory(ServiceError):
+    """There was not enough memory for this image."""
+
+    status, code, title = 503, "out_of_memory", "Out of memory"
 
 
 class DeadlineExceeded(ServiceError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.batching import Dispatcher
 from app.catalog import Model
-from app.engine import Engine, Outcome, Task
+from app.engine import Engine, Outcome, Task, probe_task
 from app.errors import UnknownModel
 from app.lane import Lane, Limits
 from app.memory import trim_memory
@@ -84,7 +84,11 @@ class Fleet:
         metrics = ModelMetrics(self._metrics, model.manifest.name)
         lane: Lane[Task, Outcome] = Lane(
             self._dispatcher,
-            model.engine.run,
+            self._dispatcher.watched(
+                model.engine.run,
+                lambda: model.engine.run([probe_task(model.manifest)]),
+                model.key,
+            ),
             self._limits,
             on_batch=metrics.batch_size.observe,
             on_depth=metrics.queue_depth.inc,

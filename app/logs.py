@@ -1,8 +1,12 @@
 """Logs: one JSON object a line on standard output. Images and their bytes are never logged."""
 
+import contextlib
 import logging
+import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TextIO
 
 import orjson
 
@@ -28,10 +32,65 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def configure_logs(level: str) -> None:
+class SteadyHandler(logging.Handler):
+    """Writes to a stream that may be closed, or on a full disk: what cannot be written is counted.
+
+    The library's own handler would print a traceback for each such line.
+
+    Attributes:
+        lost: how many lines there were.
+        on_lost: called with each of them, on any thread.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.lost = 0
+        self.on_lost: Callable[[], None] = lambda: None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, at once."""
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # a closed stream is a ValueError
+            self.lost += 1
+            self.on_lost()
+
+
+def secure_standard_streams() -> None:
+    """Open what was closed when the process started: a socket must not get the log's number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # for good
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def abandon_unwritten() -> None:
+    """Let the process end well though its last lines could not be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # The interpreter will try once more, and would end with a status of its own.
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+
+
+def configure_logs(level: str) -> SteadyHandler:
     """Send every logger of the process, the server's own too, through the formatter."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = SteadyHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # The parser warns of every malformed form; the request's own line tells that as well.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    return handler

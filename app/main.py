@@ -29,7 +29,7 @@ from app.routes.context import Wiring
 from app.routes.documentation import problems
 from app.schemas import Problem
 from app.service import Service
-from app.settings import Settings, load_settings
+from app.settings import Settings, cores, load_settings
 from app.signature import SignatureCheck
 from app.tracing import Spans, spans_wanted
 from app.uploads import UploadLimits
@@ -96,7 +96,7 @@ def create_app(settings: Settings | None = None, spans: Spans | None = None) -> 
         UploadLimits(
             settings.max_image_bytes, settings.max_request_bytes, settings.max_request_images
         ),
-        settings.workers,
+        settings.processes,
     )
     _include_routes(app, settings)
     install_problem_handlers(app)
@@ -127,12 +127,18 @@ def build_service(settings: Settings) -> Service:
     metrics = Metrics()
     budget = ByteBudget(settings.max_queue_bytes, metrics.queue_bytes.inc)
     return Service(
-        catalog, metrics, limits, settings.max_image_pixels, settings.request_timeout_s, budget
+        catalog,
+        metrics,
+        limits,
+        settings.max_image_pixels,
+        settings.request_timeout_s,
+        budget,
+        settings.hang_s,
     )
 
 
 def _load_options(settings: Settings) -> LoadOptions:
-    threads = settings.inference_threads or max(1, _cores() // settings.workers)
+    threads = settings.inference_threads or max(1, cores() // settings.processes)
     key = settings.bundle_public_key
     check = None if key is None else SignatureCheck(key)
     return LoadOptions(settings.device, threads, settings.max_batch_size, check)
@@ -181,13 +187,6 @@ def _describe_problems(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version() -> str:

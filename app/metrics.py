@@ -2,7 +2,7 @@
 
 Every app has a registry of its own. With several workers the client library keeps its values in
 files (`PROMETHEUS_MULTIPROC_DIR`, to be set before this module is imported), and `render` gives
-their sum over all workers.
+their sum over all workers, those that died included. `app/ledger.py` keeps the files.
 """
 
 import os
@@ -15,6 +15,7 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
     generate_latest,
+    values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -27,6 +28,15 @@ IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 # The library would add a gauge `_created` beside every counter, which nothing reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def use_place(place: int) -> None:
+    """Count in the files of this place among the workers; before any metric is made.
+
+    A worker that takes the place of one that died goes on with its files. With the library's own
+    choice, the process id, each of them would leave files behind, and a scrape would read them all.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -98,6 +108,11 @@ class Metrics:
             "limbeck_label_changed_total",
             "Images whose label purification changed.",
             ["model"],
+            registry=registry,
+        )
+        self.lost_log_lines = Counter(
+            "limbeck_lost_log_lines_total",
+            "Log lines that could not be written.",
             registry=registry,
         )
         self.model_info = Gauge(

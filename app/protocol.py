@@ -1,11 +1,22 @@
-"""The HTTP protocol: uvicorn's, with a limit for what it would keep without one."""
+"""The HTTP protocol: uvicorn's, with limits for what it would keep or wait for without one."""
 
+import asyncio
 import logging
+from typing import Any
 
 import orjson
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from app.errors import HeadersTooLarge, MalformedRequest, ServiceError
+from app.connections import PACE_BYTES_PER_S, Connections, Stage
+from app.errors import (
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTimeout,
+    ServiceError,
+    TooManyConnections,
+)
 from app.headers import with_security
 from app.problems import MEDIA_TYPE
 
@@ -13,36 +24,88 @@ logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 
+# For the request of a client that has only just connected, when it is to be its last.
+_LAST_REQUEST_S = 1.0
+
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Refuses a request line, headers or trailers that do not come to an end.
+    """One connection: refuses a head that does not come to an end, and says how slow its client is.
 
-    The parser keeps them until they are complete, however long they are. Bodies are the app's to
-    limit: they are handed on as they come.
+    The parser keeps request line, headers and trailers until they are complete, however long they
+    are. The size of bodies is the app's to limit: they are handed on as they come.
+
+    Args:
+        config: uvicorn's.
+        server_state: uvicorn's.
+        app_state: uvicorn's.
+        _loop: None for the running one.
+        connections: which this one belongs to; None gives it limits of its own.
     """
 
-    _unparsed_bytes = 0
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        connections: Connections | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._all = connections or Connections()
+        self._unparsed_bytes = 0
+        self._stage = Stage.HEAD
+        self._since = 0.0
+        self._body_bytes = 0
+        self._unsent_since: float | None = None
+        self._unsent_bytes = 0
+        self._turned_away = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody has connected: the time for a request's head begins."""
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        if not self._all.admit(self):
+            self._turn_away()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._all.remove(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse; what neither completes a head or a message nor belongs to a body is counted."""
+        if self._turned_away:
+            self.transport.close()
+        if self.transport.is_closing():
+            return  # what was refused must not reach the app
+        if self._stage is Stage.IDLE:
+            self._enter(Stage.HEAD)
         self._unparsed_bytes += len(data)
         super().data_received(data)
         if self._unparsed_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse()
+            self._refuse(
+                HeadersTooLarge(f"Request line and headers may have {MAX_HEAD_BYTES} bytes.")
+            )
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._unparsed_bytes = 0
+        self._body_bytes = 0
+        self._enter(Stage.BODY)
         super().on_headers_complete()
+        if self._all.draining and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come."""
         self._unparsed_bytes = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete, trailers and all."""
         self._unparsed_bytes = 0
+        self._enter(Stage.ANSWER if self._answers else Stage.IDLE)
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -50,10 +113,80 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(_answer(MalformedRequest(msg)))
         self.transport.close()
 
-    def _refuse(self) -> None:
-        error = HeadersTooLarge(f"Request line and headers may have {MAX_HEAD_BYTES} bytes.")
-        logger.warning("a request was refused: %s", error.title)
-        if self.cycle is None or self.cycle.response_complete:
+    def on_response_complete(self) -> None:
+        """The answer is handed to the transport; the body may still be coming."""
+        if self._stage is Stage.ANSWER and not self._answers:
+            self._enter(Stage.IDLE)
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Answer what has begun, and whatever comes at once on a connection that is new."""
+        if self._stage is Stage.HEAD and not self._answers:
+            # Until its head is complete the limit for slow heads bounds it too.
+            if not self._unparsed_bytes:
+                self.loop.call_later(_LAST_REQUEST_S, self._close_unused)
+            return
+        super().shutdown()
+
+    def lag(self, now: float) -> tuple[Stage, float]:
+        """What the connection waits for, and how many seconds its client is behind the pace."""
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent:
+            self._unsent_since = None
+        elif self._unsent_since is None:
+            self._unsent_since, self._unsent_bytes = now, unsent
+        if self._unsent_since is not None:
+            self._unsent_bytes = max(self._unsent_bytes, unsent)
+            return Stage.UNSENT, now - self._unsent_since - self._unsent_bytes / PACE_BYTES_PER_S
+        if self.flow.read_paused:
+            self._since = now  # it is us who keep the client waiting
+            return Stage.ANSWER, 0.0
+        if self._stage is Stage.BODY:
+            return Stage.BODY, now - self._since - self._body_bytes / PACE_BYTES_PER_S
+        return self._stage, now - self._since
+
+    def expire(self, stage: Stage) -> None:
+        """Close the connection of a client that took too long, with an answer where one fits."""
+        if stage is Stage.UNSENT:
+            self.transport.abort()  # closing would wait for the client to take the rest
+        elif stage is Stage.BODY and self._answers and not self.cycle.response_started:
+            # Known to the app, which is waiting for the body and is about to see it end.
+            self.scope["state"]["timed_out"] = True
+            self.transport.write(_answer(RequestTimeout("The body took too long to arrive.")))
+            self.transport.close()
+        elif stage is Stage.HEAD and self._unparsed_bytes:
+            self._refuse(RequestTimeout("The request's head took too long to arrive."))
+        else:
+            self.transport.close()
+
+    @property
+    def _answers(self) -> bool:
+        """Whether an answer is being made or sent."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _enter(self, stage: Stage) -> None:
+        self._stage = stage
+        self._since = self.loop.time()
+
+    def _close_unused(self) -> None:
+        if self._stage is Stage.HEAD and not self._unparsed_bytes and not self._answers:
+            self.transport.close()
+
+    def _turn_away(self) -> None:
+        """Say that there is no room, and close.
+
+        Only once the request has come: closing a socket with unread data would destroy the answer.
+        """
+        self._turned_away = True
+        self._all.on_refused(TooManyConnections.code)
+        self.transport.write(_answer(TooManyConnections(headers={"Retry-After": "1"})))
+        self.loop.call_later(_LAST_REQUEST_S, self.transport.close)
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer a request that the app never sees, unless an earlier one is still answered."""
+        logger.debug("a request was refused: %s", error.title)
+        self._all.on_refused(error.code)
+        if not self._answers:
             self.transport.write(_answer(error))
         self.transport.close()
 
@@ -63,6 +196,7 @@ def _answer(error: ServiceError) -> bytes:
     body = orjson.dumps(error.problem())
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
+        *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]

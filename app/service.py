@@ -4,6 +4,7 @@ Knows nothing of HTTP. A request reserves its places in the queue before its ima
 and gives them back the moment it fails, expires, or its client hangs up.
 """
 
+import logging
 import math
 import time
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from app.bundle import InputSpec
 from app.catalog import Catalog, Model
 from app.codecs import CodecPool
 from app.engine import Outcome, Task
-from app.errors import ServiceError
+from app.errors import OutOfMemory, ServiceError
 from app.fleet import Fleet, Served
 from app.images import DecodedImage
 from app.lane import Limits
@@ -27,6 +28,8 @@ from app.patience import Gone, Patience
 from app.shift import shift_bits, softmax
 from app.tickets import Answer
 from app.trace import Trace
+
+logger = logging.getLogger(__name__)
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -80,6 +83,7 @@ class Service:
         max_image_pixels: larger images are refused.
         request_timeout_s: from the end of a request's body to its answer.
         budget: of the bytes that requests hold, over all models.
+        hang_s: an inference that takes longer hangs.
     """
 
     catalog: Catalog
@@ -88,6 +92,7 @@ class Service:
     max_image_pixels: int
     request_timeout_s: float
     budget: ByteBudget
+    hang_s: float = 120.0
     ready: bool = False
     codecs: CodecPool = field(init=False)
     _dispatcher: Dispatcher = field(init=False)
@@ -138,6 +143,11 @@ class Service:
             UnknownModel: it was unloaded since it was found.
         """
         self._fleet.served(model).lane.check(1)
+
+    @property
+    def illness(self) -> str | None:
+        """Why only a new process helps; None while all is well."""
+        return self._dispatcher.illness(self.hang_s)
 
     def deadline(self) -> float:
         """When a request whose body has just arrived must be answered, `time.monotonic()`."""
@@ -198,6 +208,9 @@ class Service:
                 if len(contents) > 1:
                     error.extra["file_index"] = index
                 raise
+            except MemoryError as error:
+                logger.error("out of memory while an image was decoded")
+                raise OutOfMemory(headers={"Retry-After": "1"}) from error
             decoded.append(_Decoded(image, started, time.perf_counter() - started))
             # From here on its pixels stand for the file, which may be a thousand times as large.
             contents[index] = b""

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         le=65_535,
         description="metrics and administration answer here and nowhere else",
     )
-    workers: int = Field(default=1, ge=1, description="processes; so far only 1")
+    workers: int = Field(default=1, ge=0, le=1024, description="processes; 0: one per core")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     models_dir: Path = Path("models")
@@ -88,6 +88,22 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="from the last byte of the body"
     )
 
+    hang_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="an inference that takes longer hangs; unset: 4 request timeouts, at least 60",
+    )
+
+    max_connections: int = Field(default=1024, ge=1, description="at the same time, per worker")
+    keep_alive_s: float = Field(default=5.0, gt=0, description="between two requests")
+    header_timeout_s: float = Field(default=10.0, gt=0, description="for a request's head")
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="for a request's body, and a second more for each 64 KiB"
+    )
+    write_timeout_s: float = Field(
+        default=30.0, gt=0, description="to fetch an answer, and a second more for each 64 KiB"
+    )
+
     shutdown_delay_s: float = Field(
         default=1.0, ge=0, description="between failing readiness and closing the listeners"
     )
@@ -110,6 +126,16 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="separated by commas"
     )
+
+    @property
+    def processes(self) -> int:
+        """How many workers there are."""
+        return self.workers or cores()
+
+    @property
+    def hang_s(self) -> float:
+        """How long an inference may take before it counts as hanging."""
+        return self.hang_seconds or max(4 * self.request_timeout_s, 60.0)
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -153,14 +179,6 @@ class Settings(BaseSettings):
                 "this is the address that Kubernetes sets for a Service named limbeck; "
                 "set enableServiceLinks: false in the pod"
             )
-        return value
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, value: int) -> int:
-        if value > 1:
-            # Better no start than one process where an operator counts on several.
-            raise ValueError("several workers are not supported yet")
         return value
 
     @model_validator(mode="after")
@@ -247,6 +265,13 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if problems:
         raise SettingsError("; ".join(problems))
     return settings
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _explain(problem: Mapping[str, Any]) -> str:

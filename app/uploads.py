@@ -21,6 +21,7 @@ from app.errors import (
     InvalidParameter,
     MalformedMultipart,
     MissingFile,
+    RequestTimeout,
     TooManyImages,
     UnsupportedContentType,
 )
@@ -75,6 +76,7 @@ async def read_uploads(request: Request, limits: UploadLimits, hold: ByteHold) -
         TooManyImages: the form has too many parts.
         QueueFull: its bytes have no place beside those of the other requests.
         ClientGone: the client hung up on the way.
+        RequestTimeout: the client was too slow.
     """
     content_type = request.headers.get("content-type") or ""
     kind = content_type.partition(";")[0].strip().lower()
@@ -99,12 +101,14 @@ def _announced_length(request: Request) -> int | None:
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it arrives; a client that hangs up is told apart from an end."""
+    """The body as it arrives; a client that hangs up or is too slow is told apart from an end."""
     try:
         async for chunk in request.stream():
             if chunk:
                 yield chunk
     except ClientDisconnect as error:
+        if request.scope.get("state", {}).get("timed_out"):
+            raise RequestTimeout from error
         raise ClientGone from error
 
 

@@ -8,8 +8,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from app.listener import bind
 from app.protocol import LimitedProtocol
-from app.server import bind
 
 # Only a server that hangs takes so long, on however busy a machine.
 TIMEOUT_S = 120

@@ -14,7 +14,9 @@ from app.errors import (
     NotAcceptable,
     NotAnImage,
     NotReady,
+    OutOfMemory,
     QueueFull,
+    RequestTimeout,
     ServiceError,
     TooManyImages,
     TooManyPixels,
@@ -30,6 +32,7 @@ UPLOAD_ERRORS: tuple[type[ServiceError], ...] = (
     EmptyBody,
     MalformedMultipart,
     UnknownModel,
+    RequestTimeout,
     BodyTooLarge,
     TooManyPixels,
     TooManyImages,
@@ -42,6 +45,7 @@ UPLOAD_ERRORS: tuple[type[ServiceError], ...] = (
     InferenceFailed,
     QueueFull,
     NotReady,
+    OutOfMemory,
     DeadlineExceeded,
 )
 PURIFY_ERRORS = (*UPLOAD_ERRORS, NotAcceptable)

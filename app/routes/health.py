@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.errors import NotReady
+from app.errors import NotLive, NotReady
 from app.routes.context import wiring_of
 from app.routes.documentation import problems
 from app.schemas import Health
@@ -13,9 +13,11 @@ from app.schemas import Health
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-@router.get("/live", response_model=None, responses={200: {"model": Health}})
-async def live() -> Response:
-    """Whether the process answers at all."""
+@router.get("/live", response_model=None, responses={200: {"model": Health}, **problems(NotLive)})
+async def live(request: Request) -> Response:
+    """Whether the process can still compute: no inference hangs, the device is not lost."""
+    if illness := wiring_of(request).service.illness:
+        raise NotLive(f"Inference: {illness}.")
     return _status("live")
 
 

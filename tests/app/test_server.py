@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.server import STARTUP_FAILED, bind, run
+from app.listener import bind
+from app.server import run
+from app.statuses import STARTUP_FAILED
 from tests.bundles import make_bundle, rewrite_manifest
 
 Refusal = Callable[..., str]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, SettingsError, cores, load_settings
 
 
 def test_the_environment_is_read() -> None:
@@ -110,8 +110,8 @@ def test_the_admin_port_is_another_one() -> None:
         ("LIMBECK_PORT", "70000"),
         ("LIMBECK_MAX_BATCH_SIZE", "many"),
         ("LIMBECK_REQUEST_TIMEOUT_S", "0"),
-        ("LIMBECK_WORKERS", "0"),
-        ("LIMBECK_WORKERS", "2"),
+        ("LIMBECK_WORKERS", "-1"),
+        ("LIMBECK_HANG_SECONDS", "0"),
         ("LIMBECK_ADMIN_PORT", "70000"),
         ("LIMBECK_RATE_LIMIT", "often"),
     ],
@@ -148,3 +148,14 @@ def test_the_links_that_kubernetes_sets_are_no_settings() -> None:
     assert load_settings(links) == Settings()
     with pytest.raises(SettingsError, match="enableServiceLinks"):
         load_settings({"LIMBECK_PORT": "tcp://10.0.0.1:8000"})
+
+
+def test_no_number_of_workers_means_one_per_core() -> None:
+    assert load_settings({"LIMBECK_WORKERS": "0"}).processes == cores() >= 1
+    assert load_settings({}).processes == 1
+
+
+def test_an_inference_hangs_after_four_timeouts_but_no_sooner_than_a_minute() -> None:
+    assert load_settings({"LIMBECK_REQUEST_TIMEOUT_S": "30"}).hang_s == 120
+    assert load_settings({"LIMBECK_REQUEST_TIMEOUT_S": "1"}).hang_s == 60
+    assert load_settings({"LIMBECK_HANG_SECONDS": "5"}).hang_s == 5

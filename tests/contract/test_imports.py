@@ -78,7 +78,7 @@ def test_the_service_imports_where_nothing_that_trains_is_installed() -> None:
 import sys
 for name in ("torch", "onnx", "onnxscript", "safetensors", "matplotlib", "pyautoattack"):
     sys.modules[name] = None  # importing it raises ImportError
-import app.server
+import app.server, app.worker
 print("training" in sys.modules)
 """
     result = run_python(code)

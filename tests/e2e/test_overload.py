@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.bundles import Design, make_bundle
-from tests.e2e.test_server import TIMEOUT_S, Server, resident_mib, server
 from tests.images import PGM_TYPE, pgm
+from tests.server_process import TIMEOUT_S, Server, resident_mib, server
 
 MIB = 1024 * 1024
 # Steps that no machine comes to the end of: only being stopped ends them.

@@ -14,8 +14,8 @@ import pytest
 
 from app.schemas import Models, RepositoryEntry
 from tests.bundles import Design, make_bundle, publish_bundle, rewrite_manifest
-from tests.e2e.test_server import TIMEOUT_S, Server, server
 from tests.images import PGM_TYPE, pgm
+from tests.server_process import TIMEOUT_S, Server, server
 
 KEY = "admin-key"
 ADMIN = {"X-API-Key": KEY}

@@ -14,7 +14,6 @@ from PIL import Image
 
 from app.formats import MAX_JPEG_SCANS
 from tests.bundles import make_bundle
-from tests.e2e.test_server import ROOT, TIMEOUT_S, Server, refusal, server
 from tests.images import (
     PGM_TYPE,
     bmp_run_lengths,
@@ -28,6 +27,7 @@ from tests.images import (
     png_bomb,
     png_chunk,
 )
+from tests.server_process import ROOT, TIMEOUT_S, Server, refusal, server
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
 

@@ -1,14 +1,10 @@
 """The server as a process of its own: its start, its refusals to start, its end."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,72 +12,7 @@ import pytest
 
 from tests.bundles import Design, make_bundle
 from tests.images import PGM_TYPE, encoded, gradient, pgm
-
-ROOT = Path(__file__).parents[2]
-# Only a server that hangs takes so long, on however busy a machine.
-TIMEOUT_S = 120
-
-
-def environment(models_dir: Path, **settings: object) -> Mapping[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("LIMBECK_")}
-    chosen = {"MODELS_DIR": models_dir, "DEVICE": "cpu", "MAX_BATCH_SIZE": 2, "PORT": 0} | settings
-    return {
-        **inherited,
-        "PYTHONPATH": str(ROOT),
-        **{f"LIMBECK_{name.upper()}": str(value) for name, value in chosen.items()},
-    }
-
-
-@dataclass
-class Server:
-    """A running server process."""
-
-    process: subprocess.Popen[str]
-    client: httpx.Client
-
-    def end(self) -> list[dict[str, object]]:
-        """Wait for the process's end; returns the rest of its log."""
-        rest, _ = self.process.communicate(timeout=TIMEOUT_S)
-        return [json.loads(line) for line in rest.splitlines()]
-
-
-@contextmanager
-def server(models_dir: Path, **settings: object) -> Iterator[Server]:
-    """A server on a free port, ready."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app"],
-        cwd=models_dir,
-        env=environment(models_dir, **settings),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        address = ""
-        for line in process.stdout:
-            message = json.loads(line)["message"]
-            if message.startswith("serving on "):
-                address = message.removeprefix("serving on ")
-                break
-        with httpx.Client(base_url=address, timeout=TIMEOUT_S, trust_env=False) as client:
-            assert client.get("/health/ready").status_code == 200
-            yield Server(process, client)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def refusal(models_dir: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """A start that must fail."""
-    return subprocess.run(
-        [sys.executable, "-m", "app"],
-        env=environment(models_dir, **settings),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+from tests.server_process import ROOT, TIMEOUT_S, Server, refusal, server
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +152,7 @@ def test_a_corrupt_bundle_is_named(tmp_path: Path) -> None:
 
 
 def test_the_service_imports_neither_torch_nor_onnx() -> None:
-    command = "import sys, app.server; print(*sys.modules)"
+    command = "import sys, app.server, app.worker; print(*sys.modules)"
     imported = subprocess.run(
         [sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
     )
