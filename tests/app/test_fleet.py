@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.budget import ByteHold
 from app.catalog import Catalog
 from app.engine import Task
 from app.errors import UnknownModel
@@ -55,6 +56,7 @@ def test_who_holds_a_model_that_is_gone_is_told(service: Service) -> None:
                 deadline=time.monotonic() + FAR,
                 gone=asyncio.Event().wait,
                 trace=Trace("id"),
+                hold=ByteHold(service.budget),
             )
         await until(lambda: value(service, "limbeck_queue_depth", "left") is None)
         with pytest.raises(AttributeError):
@@ -80,6 +82,7 @@ def test_a_model_that_stays_keeps_its_queue(service: Service) -> None:
                 deadline=time.monotonic() + FAR,
                 gone=asyncio.Event().wait,
                 trace=Trace("id"),
+                hold=ByteHold(service.budget),
             )
         )
         await until(lambda: value(service, "limbeck_queue_depth", "right") == 1)

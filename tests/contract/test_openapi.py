@@ -74,6 +74,9 @@ LABELS = [
     "GET /models/{bundle}",
     "POST /classify",
     "POST /purify",
+    "POST /v2/repository/index",
+    "POST /v2/repository/models/{name}/load",
+    "POST /v2/repository/models/{name}/unload",
 ]
 
 
