@@ -99,3 +99,10 @@ def connected(client: httpx.Client) -> socket.socket:
     """A bare connection to the server."""
     assert client.base_url.port is not None
     return socket.create_connection((client.base_url.host, client.base_url.port), TIMEOUT_S)
+
+
+def resident_mib(process: subprocess.Popen[str]) -> float:
+    """The most memory that the process ever had."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024

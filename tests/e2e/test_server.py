@@ -12,7 +12,7 @@ import pytest
 
 from tests.bundles import Design, make_bundle
 from tests.images import PGM_TYPE, encoded, gradient, pgm
-from tests.server_process import ROOT, TIMEOUT_S, Server, refusal, server
+from tests.server_process import ROOT, TIMEOUT_S, Server, refusal, resident_mib, server
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,6 @@ def test_a_large_body_is_refused_and_the_connection_lives(running: Server) -> No
         answer = running.client.post("/classify", content=bytes(20 << 20), headers=PGM_TYPE)
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert running.client.get("/health/ready").status_code == 200
-
-
-def resident_mib(process: subprocess.Popen[str]) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
