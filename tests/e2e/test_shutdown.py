@@ -15,7 +15,7 @@ import pytest
 from app.listener import bind
 from tests.bundles import Design, make_bundle
 from tests.images import PGM_TYPE, pgm
-from tests.server_process import TIMEOUT_S, connected, metric, server, wait_until
+from tests.server_process import TIMEOUT_S, connected, server, wait_until
 
 CLIENTS = 4
 
@@ -119,9 +119,10 @@ def listens(client: httpx.Client) -> bool:
         return False
 
 
-def test_what_waits_behind_a_hanging_inference_gets_504_and_liveness_fails(tmp_path: Path) -> None:
+def test_a_hanging_inference_fails_liveness_and_keeps_nothing_from_ending(tmp_path: Path) -> None:
     make_bundle(tmp_path, "slow", 1, Design(work=10_000_000))
-    limits = {"request_timeout_s": 0.5, "hang_seconds": 1, "drain_seconds": 1}
+    # The deadline would stop it: it counts as hanging before that.
+    limits = {"request_timeout_s": TIMEOUT_S, "hang_seconds": 1, "drain_seconds": 1}
     with (
         server(tmp_path, shutdown_delay_s=0, max_batch_size=1, **limits) as running,
         ThreadPoolExecutor(3) as pool,
@@ -132,12 +133,10 @@ def test_what_waits_behind_a_hanging_inference_gets_504_and_liveness_fails(tmp_p
             return running.client.post("/classify", content=pgm(102), headers=PGM_TYPE)
 
         answers = [pool.submit(classify) for _ in range(3)]
-        assert [answer.result().json()["code"] for answer in answers] == ["deadline_exceeded"] * 3
         wait_until(lambda: running.client.get("/health/live").status_code == 503)
         assert running.client.get("/health/live").json()["code"] == "not_live"
-        assert metric(running.client, "limbeck_inflight_requests") == 1
-        # One that hangs does not keep it from ending either.
         running.process.send_signal(signal.SIGTERM)
         told = [line["message"] for line in running.end()]
         assert running.process.returncode == 3
+        assert all(isinstance(answer.exception(), httpx.TransportError) for answer in answers)
     assert sum("must be restarted" in str(message) for message in told) == 1
