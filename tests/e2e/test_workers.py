@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -142,8 +143,9 @@ def test_a_worker_whose_inference_hangs_is_replaced(tmp_path: Path) -> None:
     with server(tmp_path, workers=2, shutdown_delay_s=0, max_batch_size=1, **limits) as running:
         wait_for(running, "2 of 2 workers are ready")
         workers = workers_of(running)
-        with pytest.raises(httpx.TransportError):
-            classify(running.client)
+        # It is cut off with its worker, or told so before.
+        with suppress(httpx.TransportError):
+            assert classify(running.client).status_code in (500, 503, 504)
         wait_for(running, "2 of 2 workers are ready")
         assert len(workers_of(running) - workers) == 1
         wait_until(lambda: len(workers_of(running)) == 2)
