@@ -89,13 +89,19 @@ class GracefulServer(uvicorn.Server):
             self.servers.append(acceptor)  # type: ignore[arg-type]  # it is closed like a server
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, and note what a second signal did not wait for."""
+        """Drain, and go on telling how the process is doing meanwhile."""
         beating = asyncio.create_task(self._keep_beating())
         try:
             await super().shutdown(sockets)
         finally:
             beating.cancel()
-        self.unanswered = len(self.server_state.tasks)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Note what was not waited for, before it is cancelled and ends as if it were answered."""
+        try:
+            await super()._wait_tasks_to_complete()
+        finally:
+            self.unanswered = len(self.server_state.tasks)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to shut down; uvicorn's own handler would close the listeners at once.

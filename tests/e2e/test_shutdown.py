@@ -138,5 +138,6 @@ def test_a_hanging_inference_fails_liveness_and_keeps_nothing_from_ending(tmp_pa
         running.process.send_signal(signal.SIGTERM)
         told = [line["message"] for line in running.end()]
         assert running.process.returncode == 3
-        assert all(isinstance(answer.exception(), httpx.TransportError) for answer in answers)
+        # Cut off, or told so before; none got an answer.
+        assert all(answer.exception() or answer.result().is_server_error for answer in answers)
     assert sum("must be restarted" in str(message) for message in told) == 1
