@@ -9,7 +9,8 @@ import numpy as np
 
 from app.catalog import Catalog, Model
 from app.repository import Entry, Failure
-from app.service import Inference, Probabilities
+from app.service import Inference
+from app.shift import Probabilities
 
 Json = dict[str, Any]
 

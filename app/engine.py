@@ -18,6 +18,7 @@ from app.bundle import (
 from app.errors import InferenceFailed
 from app.graphs import Graphs, graphs_of, rows_of
 from app.sessions import Device, Floats, Session, open_session
+from app.shift import Probabilities, softmax
 from app.stop import Stop
 
 
@@ -28,19 +29,19 @@ class Task:
     Attributes:
         pixels: (C, H, W), uint8.
         purified_image: the purified image itself.
-        plain_logits: the classifier on the image as it is.
-        purified_logits: the classifier on the purified image.
+        plain: the classifier on the image as it is.
+        purified: the classifier on the purified image.
     """
 
     pixels: npt.NDArray[np.uint8]
     purified_image: bool = False
-    plain_logits: bool = False
-    purified_logits: bool = False
+    plain: bool = False
+    purified: bool = False
 
     @property
     def purify(self) -> bool:
         """Whether the purifier is needed at all."""
-        return self.purified_image or self.purified_logits
+        return self.purified_image or self.purified
 
 
 @dataclass(slots=True, eq=False)
@@ -49,15 +50,15 @@ class Outcome:
 
     Attributes:
         purified_image: (C, H, W), float32 in [0, 1].
-        plain_logits: (K,), float32.
-        purified_logits: (K,), float32.
+        plain: class probabilities (K,) of the image as it is.
+        purified: class probabilities (K,) of the purified image.
         purify_s: of the whole batch; None if the purifier was not needed.
         classify_s: of the whole batch; None if the classifier was not needed.
     """
 
     purified_image: Floats | None = None
-    plain_logits: Floats | None = None
-    purified_logits: Floats | None = None
+    plain: Probabilities | None = None
+    purified: Probabilities | None = None
     purify_s: float | None = None
     classify_s: float | None = None
 
@@ -93,18 +94,23 @@ class Engine:
             np.stack([task.pixels for task in tasks]), np.float32(255), dtype=np.float32
         )
         outcomes = [Outcome() for _ in tasks]
+        broken: set[int] = set()
         to_purify = [i for i, task in enumerate(tasks) if task.purify]
         if to_purify:
-            self._purify(images, to_purify, tasks, outcomes, stop)
-        plain = [i for i, task in enumerate(tasks) if task.plain_logits]
+            broken |= self._purify(images, to_purify, tasks, outcomes, stop)
+        plain = [i for i, task in enumerate(tasks) if task.plain]
         if plain:
             started = time.perf_counter()
             logits = self._graphs.classify(rows_of(images, plain), stop)  # (len(plain), K)
             seconds = time.perf_counter() - started
-            for row, i in enumerate(plain):
-                outcomes[i].plain_logits = logits[row]
+            broken |= _not_finite(logits, plain)
+            for i, probabilities in zip(plain, softmax(logits), strict=True):
+                outcomes[i].plain = probabilities
                 outcomes[i].classify_s = (outcomes[i].classify_s or 0.0) + seconds
-        return [o if _is_finite(o) else InferenceFailed(_NOT_FINITE) for o in outcomes]
+        return [
+            InferenceFailed(_NOT_FINITE) if i in broken else outcome
+            for i, outcome in enumerate(outcomes)
+        ]
 
     def close(self) -> None:
         """Free both graphs, whoever still refers to this; it cannot be run any more."""
@@ -117,21 +123,31 @@ class Engine:
         tasks: Sequence[Task],
         outcomes: list[Outcome],
         stop: Stop,
-    ) -> None:
-        """Purify some of the images, and classify those of them that ask for it."""
-        classified = [row for row, i in enumerate(rows) if tasks[i].purified_logits]
+    ) -> set[int]:
+        """Purify some of the images, and classify those of them that ask for it.
+
+        Returns:
+            Those whose result is not finite.
+        """
+        classified = [row for row, i in enumerate(rows) if tasks[i].purified]
         keep = any(tasks[i].purified_image for i in rows)
         found = self._graphs.purify(rows_of(images, rows), classified, keep=keep, stop=stop)
+        broken: set[int] = set()
+        if found.images is not None:
+            broken |= {i for i in _not_finite(found.images, rows) if tasks[i].purified_image}
         for row, i in enumerate(rows):
             outcomes[i].purify_s = found.purify_s
             if tasks[i].purified_image:
                 assert found.images is not None
                 # A copy: a view would keep the whole batch alive until the last answer is sent.
                 outcomes[i].purified_image = found.images[row].copy()
-        for place, row in enumerate(classified):
-            assert found.logits is not None
-            outcomes[rows[row]].purified_logits = found.logits[place]
-            outcomes[rows[row]].classify_s = found.classify_s
+        if found.logits is not None:
+            asking = [rows[row] for row in classified]
+            broken |= _not_finite(found.logits, asking)
+            for i, probabilities in zip(asking, softmax(found.logits), strict=True):
+                outcomes[i].purified = probabilities
+                outcomes[i].classify_s = found.classify_s
+        return broken
 
 
 _NOT_FINITE = "The model's result for this image is not finite."
@@ -155,7 +171,7 @@ def load_engine(folder: Path, manifest: Manifest, device: Device, threads: int) 
 def probe_task(manifest: Manifest) -> Task:
     """A black image through both graphs: a bundle that cannot do this is never served."""
     pixels = np.zeros(manifest.input.shape, np.uint8)
-    return Task(pixels, purified_image=True, purified_logits=True)
+    return Task(pixels, purified_image=True, purified=True)
 
 
 def warm_up(engine: Engine, folder: Path, manifest: Manifest, max_batch_size: int) -> None:
@@ -172,8 +188,8 @@ def warm_up(engine: Engine, folder: Path, manifest: Manifest, max_batch_size: in
             raise BundleError(f"{folder}: a batch of {size} fails: {error}") from error
         if isinstance(outcome, InferenceFailed):
             raise BundleError(f"{folder}: a black image gives a result that is not finite")
-        assert outcome.purified_image is not None and outcome.purified_logits is not None
-        shapes = outcome.purified_image.shape, outcome.purified_logits.shape
+        assert outcome.purified_image is not None and outcome.purified is not None
+        shapes = outcome.purified_image.shape, outcome.purified.shape
         if shapes != (manifest.input.shape, (len(manifest.labels),)):
             raise BundleError(
                 f"{folder}: the graphs give {shapes[0]} and {shapes[1]}, "
@@ -220,6 +236,7 @@ def _check(
             )
 
 
-def _is_finite(outcome: Outcome) -> bool:
-    results = outcome.purified_image, outcome.plain_logits, outcome.purified_logits
-    return all(result is None or bool(np.isfinite(result).all()) for result in results)
+def _not_finite(results: Floats, owners: Sequence[int]) -> set[int]:
+    """The owners of the rows that hold anything but finite numbers."""
+    fine = np.isfinite(results).all(axis=tuple(range(1, results.ndim)))
+    return set() if fine.all() else {owners[int(row)] for row in np.flatnonzero(~fine)}

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -23,8 +23,17 @@ KeyHeader = Annotated[
 ]
 
 
+class Check(Protocol):
+    """Decides whether a request may pass."""
+
+    def check(self, request: Request) -> None:
+        """Let the request pass, or raise a `ServiceError`."""
+
+
 class KeyCheck:
-    """A dependency that lets only requests with a known key pass; several keys allow rotation.
+    """Lets only requests with a known key pass; several keys allow rotation.
+
+    As a dependency of the framework's it says in the documentation what it wants.
 
     Args:
         keys: the known ones, at least one.
@@ -37,13 +46,17 @@ class KeyCheck:
         self._limiter = limiter
 
     async def __call__(self, request: Request, bearer: Bearer, key: KeyHeader) -> None:
+        """Let the request pass; see `check`."""
+        self.check(request)
+
+    def check(self, request: Request) -> None:
         """Let the request pass.
 
         Raises:
             RateLimited: it is one too many.
             Unauthorized: it offers no key, or none that is known.
         """
-        offered = [given for given in (bearer and bearer.credentials, key) if given]
+        offered = [given for given in (_bearer(request), request.headers.get("x-api-key")) if given]
         # A list: all of them are looked for, whichever is known.
         known = [
             number for number in [self._find(given) for given in offered] if number is not None
@@ -73,18 +86,28 @@ class KeyCheck:
 
 
 class AddressCheck:
-    """A dependency that limits how often one address may ask, where nobody needs a key."""
+    """Limits how often one address may ask, where nobody needs a key."""
 
     def __init__(self, limiter: "RateLimiter") -> None:
         self._limiter = limiter
 
     async def __call__(self, request: Request) -> None:
+        """Let the request pass; see `check`."""
+        self.check(request)
+
+    def check(self, request: Request) -> None:
         """Let the request pass.
 
         Raises:
             RateLimited: it is one too many.
         """
         self._limiter.count_address(_address(request))
+
+
+def _bearer(request: Request) -> str | None:
+    """What comes with the scheme of that name."""
+    scheme, _, credentials = (request.headers.get("authorization") or "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None
 
 
 def _address(request: Request) -> str:

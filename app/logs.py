@@ -88,6 +88,10 @@ def abandon_unwritten() -> None:
 
 def configure_logs(level: str) -> SteadyHandler:
     """Send every logger of the process, the server's own too, through the formatter."""
+    # Every request leaves a line, and none says which source line wrote it or on which thread: the
+    # library's documented way not to look for them.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = SteadyHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

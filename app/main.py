@@ -10,12 +10,13 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admin import AdminCheck
 from app.budget import ByteBudget
 from app.catalog import LoadOptions, load_catalog
 from app.errors import RateLimited, ServiceError, Unauthorized
-from app.keys import AddressCheck, KeyCheck
+from app.keys import AddressCheck, Check, KeyCheck
 from app.lane import Limits
 from app.memory import limit_slack, trim_memory
 from app.metrics import Metrics
@@ -26,6 +27,7 @@ from app.repository import Repository
 from app.routes import classify, docs, health, metrics, models, purify
 from app.routes import repository as repository_routes
 from app.routes.context import Wiring
+from app.routes.direct import DirectRoutes
 from app.routes.documentation import problems
 from app.schemas import Problem
 from app.service import Service
@@ -47,7 +49,25 @@ Every failure is answered as `application/problem+json` (RFC 9457) with a stable
 """
 
 
-def create_app(settings: Settings | None = None, spans: Spans | None = None) -> FastAPI:
+class Application(FastAPI):
+    """The framework's app inside the layers that every request goes through.
+
+    Attributes:
+        layers: what is called; in the end it calls `routed`.
+    """
+
+    layers: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self.layers(scope, receive, send)
+
+    async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request as the framework does."""
+        await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings | None = None, spans: Spans | None = None) -> Application:
     """The app with every bundle verified, loaded and warm; it serves once its lifespan begins.
 
     Args:
@@ -79,7 +99,7 @@ def create_app(settings: Settings | None = None, spans: Spans | None = None) -> 
         if spans is not None:
             await asyncio.to_thread(spans.close)
 
-    app = FastAPI(
+    app = Application(
         title="Limbeck",
         version=_version(),
         description=_DESCRIPTION,
@@ -98,21 +118,21 @@ def create_app(settings: Settings | None = None, spans: Spans | None = None) -> 
         ),
         settings.processes,
     )
-    _include_routes(app, settings)
+    check = _include_routes(app, settings)
     install_problem_handlers(app)
     _describe_problems(app)
-    # The last added is the outermost.
+    layers: ASGIApp = DirectRoutes(app, app.routed, (classify.DIRECT, purify.DIRECT), check)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        layers = CORSMiddleware(
+            layers,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             expose_headers=["Server-Timing", "X-Request-ID", "X-Limbeck-Model", "X-Limbeck-Note"],
         )
     if settings.admin_port is not None:
-        app.add_middleware(PortMiddleware, admin_port=settings.admin_port)
-    app.add_middleware(RequestMiddleware, metrics=service.metrics, spans=spans)
+        layers = PortMiddleware(layers, settings.admin_port)
+    app.layers = RequestMiddleware(layers, service.metrics, spans)
     return app
 
 
@@ -144,29 +164,35 @@ def _load_options(settings: Settings) -> LoadOptions:
     return LoadOptions(settings.device, threads, settings.max_batch_size, check)
 
 
-def _include_routes(app: FastAPI, settings: Settings) -> None:
-    """All routes; only probes, scrapers and readers of the documentation need no key."""
+def _include_routes(app: FastAPI, settings: Settings) -> Check | None:
+    """All routes; only probes, scrapers and readers of the documentation need no key.
+
+    Returns:
+        What the others ask of a request, if they ask anything.
+    """
     keys = [key.get_secret_value() for key in settings.known_keys()]
     limiter = None
     if settings.rate_limit is not None:
         from app.rates import RateLimiter  # costs a second of start that only a limit is worth
 
         limiter = RateLimiter(settings.rate_limit)
-    needed: list[Any] = []
+    check: KeyCheck | AddressCheck | None = None
     refusals: list[type[ServiceError]] = []
     if keys:
-        needed.append(Depends(KeyCheck(keys, limiter)))
+        check = KeyCheck(keys, limiter)
         refusals.append(Unauthorized)
     elif limiter:
-        needed.append(Depends(AddressCheck(limiter)))
+        check = AddressCheck(limiter)
     if limiter:
         refusals.append(RateLimited)
+    needed = [Depends(check)] if check else []
     for module in (purify, classify, models):
         app.include_router(module.router, dependencies=needed, responses=problems(*refusals))
     for module in (health, metrics, docs):
         app.include_router(module.router)
     admin_key = settings.known_admin_key()
     app.include_router(repository_routes.router, dependencies=[Depends(AdminCheck(admin_key))])
+    return check
 
 
 def _describe_problems(app: FastAPI) -> None:

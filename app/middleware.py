@@ -3,7 +3,6 @@
 import logging
 import time
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ServiceError
@@ -46,10 +45,11 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = with_security(list(message["headers"]))
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = trace.request_id
-                headers["Server-Timing"] = trace.server_timing()
+                message["headers"] = [
+                    *with_security(message["headers"]),
+                    (b"x-request-id", trace.request_id.encode()),
+                    (b"server-timing", trace.server_timing().encode()),
+                ]
             await send(message)
 
         self._metrics.inflight.inc()

@@ -11,7 +11,7 @@ from app.errors import ClientGone, DeadlineExceeded, ServiceError
 Gone = Callable[[], Awaitable[object]]
 
 # Listening for a hang-up costs a task; a request that is answered sooner than this needs none.
-_LISTEN_AFTER_S = 0.01
+_LISTEN_AFTER_S = 0.1
 
 
 class Patience:

@@ -1,10 +1,10 @@
 """Two doors: what administration needs can answer on a port of its own."""
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import NotFound
-from app.problems import problem_response
-from app.trace import Trace
+from app.problems import answered
 
 # Paths, and whatever lies below them. Routes are matched against the same string, exactly.
 _ADMINISTRATION = ("/metrics", "/v2/repository")
@@ -29,10 +29,8 @@ class PortMiddleware:
         if scope["type"] != "http" or self._is_open(scope):
             await self._app(scope, receive, send)
             return
-        trace = scope.get("trace")
-        if isinstance(trace, Trace):
-            trace.error = NotFound.code
-        await problem_response(NotFound("There is no such route."))(scope, receive, send)
+        response = answered(Request(scope), NotFound("There is no such route."))
+        await response(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"]

@@ -1,6 +1,6 @@
 """Failures as answers: `application/problem+json` (RFC 9457), for every failure there is."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -33,14 +33,30 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _unexpected)
 
 
-async def _service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
+def answered(request: Request, error: ServiceError) -> Response:
+    """The answer to a failed request, noted in its trace."""
     trace = request.scope.get("trace")
     if isinstance(trace, Trace):
         trace.error = error.code
     return problem_response(error)
+
+
+def invalid_parameters(errors: Sequence[Mapping[str, Any]]) -> InvalidParameter:
+    """What Pydantic found wrong with parameters; each is named by the last of its `loc`."""
+    found = [
+        {"parameter": str(problem["loc"][-1])[:100], "message": problem["msg"]}
+        for problem in errors[:_MAX_ERRORS]
+    ]
+    detail = "; ".join(f"{entry['parameter']}: {entry['message']}" for entry in found)
+    return InvalidParameter(detail, extra={"errors": found})
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return answered(request, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -54,14 +70,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
         problem = NotFound("There is no such route; see /docs.")
     else:
         raise error
-    return await _service_error(request, problem)
+    return answered(request, problem)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = [
-        {"parameter": str(problem["loc"][-1])[:100], "message": problem["msg"]}
-        for problem in error.errors()[:_MAX_ERRORS]
-    ]
-    detail = "; ".join(f"{entry['parameter']}: {entry['message']}" for entry in found)
-    return await _service_error(request, InvalidParameter(detail, extra={"errors": found}))
+    return answered(request, invalid_parameters(error.errors()))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """The answer tells nothing; the middleware puts the error into the log."""
+    return answered(request, ServiceError())

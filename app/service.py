@@ -25,13 +25,11 @@ from app.images import DecodedImage
 from app.lane import Limits
 from app.metrics import Metrics
 from app.patience import Gone, Patience
-from app.shift import shift_bits, softmax
+from app.shift import Probabilities, shift_bits
 from app.tickets import Answer
 from app.trace import Trace
 
 logger = logging.getLogger(__name__)
-
-Probabilities = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +238,7 @@ class Service:
             else:
                 trace.note(stage, seconds, began)
                 began += seconds
-        plain = None if outcome.plain_logits is None else softmax(outcome.plain_logits)
-        purified = None if outcome.purified_logits is None else softmax(outcome.purified_logits)
+        plain, purified = outcome.plain, outcome.purified
         shift = None
         if plain is not None and purified is not None:
             shift = shift_bits(plain, purified)

@@ -6,17 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.floating[Any]]
+Probabilities = npt.NDArray[np.float64]
 
 
-def softmax(logits: Array) -> npt.NDArray[np.float64]:
-    """Class probabilities.
+def softmax(logits: Array) -> Probabilities:
+    """Class probabilities; of logits that are not finite, NaN.
 
     Shape:
         logits: (..., K).
         returns: as logits, float64, sums to 1 over the last axis.
     """
-    raised = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    probabilities: npt.NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        raised = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+        probabilities: Probabilities = raised / raised.sum(axis=-1, keepdims=True)
     return probabilities
 
 

@@ -27,6 +27,7 @@ from app.ledger import SHARES_FILE, VARIABLE
 from app.line import Word, WorkerEnd
 from app.logs import SteadyHandler, abandon_unwritten, configure_logs, secure_standard_streams
 from app.main import create_app
+from app.memory import settle_objects
 from app.protocol import LimitedProtocol
 from app.sessions import DeviceError
 from app.settings import Settings, SettingsError, load_settings
@@ -79,6 +80,7 @@ def serve(
         settings = settings.model_copy(update={"admin_port": sockets[1].getsockname()[1]})
     app = create_app(settings)
     service = app.state.wiring.service
+    settle_objects()
     log.on_lost = service.metrics.lost_log_lines.inc
     _allow_files(settings.max_connections + _OTHER_FILES)
     connections = Connections(

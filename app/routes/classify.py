@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from app.answers import classification
 from app.routes.context import Exchange, TimeoutMs
+from app.routes.direct import DirectRoute
 from app.routes.documentation import UPLOAD_BODY, UPLOAD_ERRORS, problems
 from app.schemas import Classification
 from app.service import Wanted
@@ -63,3 +64,6 @@ async def classify(
         body = orjson.dumps(answers if uploads.several else answers[0])
         exchange.encoded(started)
     return Response(body, media_type="application/json")
+
+
+DIRECT = DirectRoute.only(router, ClassifyQuery)

@@ -14,6 +14,7 @@ from app.answers import frames_note, purification
 from app.codecs import encode_npy
 from app.negotiation import negotiate
 from app.routes.context import Exchange, TimeoutMs
+from app.routes.direct import DirectRoute
 from app.routes.documentation import PURIFY_ERRORS, UPLOAD_BODY, problems
 from app.schemas import Purification
 from app.service import Inference, Wanted
@@ -83,6 +84,9 @@ async def purify(
     if notes:
         headers["X-Limbeck-Note"] = notes[0]
     return Response(body, headers=headers, media_type=media_type)
+
+
+DIRECT = DirectRoute.only(router, PurifyQuery)
 
 
 async def _encode(

@@ -9,18 +9,21 @@ from starlette.requests import Request
 from app.admin import AdminCheck
 from app.errors import AdminDisabled, Unauthorized
 
-REQUEST = Request({"type": "http"})
+
+def ask(key: str | None) -> Request:
+    headers = [] if key is None else [(b"x-api-key", key.encode())]
+    return Request({"type": "http", "headers": headers})
 
 
 def test_only_the_admin_key_passes() -> None:
     check = AdminCheck(SecretStr("sesame"))
-    asyncio.run(check(REQUEST, None, "sesame"))
+    asyncio.run(check(ask("sesame"), None, None))
     for key in (None, "", "sesam", "sesame2"):
         with pytest.raises(Unauthorized):
-            asyncio.run(check(REQUEST, None, key))
+            asyncio.run(check(ask(key), None, None))
 
 
 def test_without_an_admin_key_nothing_passes() -> None:
     for key in (None, "", "None"):
         with pytest.raises(AdminDisabled):
-            asyncio.run(AdminCheck(None)(REQUEST, None, key))
+            asyncio.run(AdminCheck(None)(ask(key), None, None))

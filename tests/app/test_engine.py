@@ -34,16 +34,16 @@ def test_only_what_is_wanted_is_computed(engine: Engine) -> None:
     image, plain, after, nothing = outcomes(
         engine,
         task(102, purified_image=True),
-        task(102, plain_logits=True),
-        task(102, purified_logits=True),
+        task(102, plain=True),
+        task(102, purified=True),
         task(102),
     )
     assert image.purified_image is not None and image.purify_s is not None
     assert image.purified_image == pytest.approx(np.full((1, 8, 8), 0.2), abs=1e-6)
-    assert (image.plain_logits, image.purified_logits, image.classify_s) == (None, None, None)
-    assert plain.plain_logits is not None and plain.plain_logits.argmax() == 1
+    assert (image.plain, image.purified, image.classify_s) == (None, None, None)
+    assert plain.plain is not None and plain.plain.argmax() == 1
     assert (plain.purified_image, plain.purify_s) == (None, None)
-    assert after.purified_logits is not None and after.purified_logits.argmax() == 0
+    assert after.purified is not None and after.purified.argmax() == 0
     assert after.purified_image is None
     assert nothing == nothing and (nothing.purify_s, nothing.classify_s) == (None, None)
 
@@ -51,14 +51,14 @@ def test_only_what_is_wanted_is_computed(engine: Engine) -> None:
 def test_a_mixed_batch_gives_what_each_image_gets_alone(engine: Engine) -> None:
     wishes = [
         {"purified_image": True},
-        {"plain_logits": True},
-        {"purified_logits": True, "plain_logits": True},
-        {"purified_image": True, "purified_logits": True},
+        {"plain": True},
+        {"purified": True, "plain": True},
+        {"purified_image": True, "purified": True},
     ]
     tasks = [task(level, **wishes[level % 4]) for level in range(90, 110)]
     for together, single in zip(outcomes(engine, *tasks), tasks, strict=True):
         (alone,) = outcomes(engine, single)
-        for name in ("purified_image", "plain_logits", "purified_logits"):
+        for name in ("purified_image", "plain", "purified"):
             first, second = getattr(together, name), getattr(alone, name)
             assert (first is None) == (second is None)
             if first is not None:
@@ -69,7 +69,7 @@ def test_a_closed_engine_cannot_be_run(models_dir: Path) -> None:
     closed = load(models_dir / "tiny" / "1")
     closed.close()
     with pytest.raises(AttributeError):
-        closed.run([task(102, plain_logits=True)])
+        closed.run([task(102, plain=True)])
 
 
 def test_levels_become_0_to_1(engine: Engine) -> None:
@@ -80,7 +80,7 @@ def test_levels_become_0_to_1(engine: Engine) -> None:
 
 def test_an_image_without_a_finite_result_fails_alone(models_dir: Path) -> None:
     brittle = load(models_dir / "brittle" / "1")
-    good, bad = brittle.run([task(10, plain_logits=True), task(255, plain_logits=True)])
+    good, bad = brittle.run([task(10, plain=True), task(255, plain=True)])
     assert isinstance(good, Outcome)
     assert isinstance(bad, InferenceFailed)
 

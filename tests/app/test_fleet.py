@@ -18,7 +18,7 @@ from tests.bundles import make_bundle
 from tests.images import pgm
 
 FAR = 60.0
-BLACK = Task(np.zeros((1, 8, 8), np.uint8), plain_logits=True)
+BLACK = Task(np.zeros((1, 8, 8), np.uint8), plain=True)
 
 
 @pytest.fixture

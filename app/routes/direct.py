@@ -1,0 +1,120 @@
+"""Requests with images, answered without the framework's routing.
+
+The framework looks for its route, its parameters and its dependencies anew for each request, which
+takes more time than the service's own work on a small image. Its routes are registered all the
+same: they are the documentation, and they answer every other method.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+from urllib.parse import parse_qsl
+
+from fastapi.routing import APIRoute, APIRouter
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import ServiceError
+from app.keys import Check
+from app.problems import answered, invalid_parameters
+from app.routes.context import TimeoutMs
+
+_TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+_TIMEOUT: TypeAdapter[int | None] = TypeAdapter(TimeoutMs)
+
+# Clients repeat few of them; longer ones are parsed each time, so that nobody fills the memory.
+_REMEMBERED = 256
+_REMEMBERED_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class DirectRoute:
+    """A route for images, as it is registered, and the model of its query.
+
+    Attributes:
+        route: its endpoint takes the request, the query and the client's timeout.
+        query: what the endpoint takes as the query.
+    """
+
+    route: APIRoute
+    query: type[BaseModel]
+
+    @classmethod
+    def only(cls, router: APIRouter, query: type[BaseModel]) -> Self:
+        """The only route of a router."""
+        (route,) = router.routes
+        assert isinstance(route, APIRoute)
+        return cls(route, query)
+
+
+class DirectRoutes:
+    """Answers POST on some paths itself and hands everything else on.
+
+    Args:
+        app: what the endpoints find as `request.app`.
+        rest: answers everything else.
+        routes: each with one path.
+        check: of every request.
+    """
+
+    def __init__(
+        self,
+        app: Starlette,
+        rest: ASGIApp,
+        routes: Iterable[DirectRoute],
+        check: Check | None = None,
+    ) -> None:
+        self._app = app
+        self._rest = rest
+        self._routes = {direct.route.path: direct for direct in routes}
+        self._check = check
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        direct = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        if direct is None or scope["method"] != "POST" or scope.get("root_path"):
+            await self._rest(scope, receive, send)
+            return
+        scope["app"], scope["route"] = self._app, direct.route
+        request = Request(scope, receive)
+        try:
+            if self._check is not None:
+                self._check.check(request)
+            query = _query(direct.query, scope["query_string"])
+            endpoint: Callable[..., Awaitable[Response]] = direct.route.endpoint
+            response = await endpoint(request, query, _timeout_ms(request))
+        except ServiceError as error:
+            response = answered(request, error)
+        await response(scope, receive, send)
+
+
+def _timeout_ms(request: Request) -> int | None:
+    """What the client says it waits."""
+    told = request.headers.get(_TIMEOUT_HEADER)
+    if told is None:
+        return None
+    try:
+        return _TIMEOUT.validate_python(told)
+    except ValidationError as error:
+        found = [{**problem, "loc": (_TIMEOUT_HEADER,)} for problem in error.errors()]
+        raise invalid_parameters(found) from error
+
+
+def _query(model: type[BaseModel], query: bytes) -> BaseModel:
+    """The query string as the route's parameters; of a repeated one the last."""
+    parse = _remembered if len(query) <= _REMEMBERED_BYTES else _parsed
+    try:
+        return parse(model, query)
+    except ValidationError as error:
+        raise invalid_parameters(error.errors()) from error
+
+
+def _parsed(model: type[BaseModel], query: bytes) -> BaseModel:
+    return model.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+
+
+_remembered = lru_cache(_REMEMBERED)(_parsed)
