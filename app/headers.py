@@ -1,6 +1,8 @@
-"""The headers that tell browsers to do nothing with an answer but show it."""
+"""A request's headers, and those that tell browsers to do nothing with an answer but show it."""
 
 from collections.abc import Mapping, Sequence
+
+from starlette.types import Scope
 
 _POLICY = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -14,6 +16,15 @@ _DEFAULTS = {
 }
 
 Headers = list[tuple[bytes, bytes]]
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of a request with this name, in lower case; None if there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            told: str = value.decode("latin-1")
+            return told
+    return None
 
 
 def with_security(headers: Headers) -> Headers:

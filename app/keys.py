@@ -10,6 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.requests import Request
 
 from app.errors import Unauthorized
+from app.headers import header
 
 if TYPE_CHECKING:
     from app.rates import RateLimiter
@@ -56,7 +57,9 @@ class KeyCheck:
             RateLimited: it is one too many.
             Unauthorized: it offers no key, or none that is known.
         """
-        offered = [given for given in (_bearer(request), request.headers.get("x-api-key")) if given]
+        offered = [
+            given for given in (_bearer(request), header(request.scope, b"x-api-key")) if given
+        ]
         # A list: all of them are looked for, whichever is known.
         known = [
             number for number in [self._find(given) for given in offered] if number is not None
@@ -106,7 +109,7 @@ class AddressCheck:
 
 def _bearer(request: Request) -> str | None:
     """What comes with the scheme of that name."""
-    scheme, _, credentials = (request.headers.get("authorization") or "").partition(" ")
+    scheme, _, credentials = (header(request.scope, b"authorization") or "").partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else None
 
 

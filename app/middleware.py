@@ -6,8 +6,8 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ServiceError
-from app.headers import with_security
-from app.logs import access
+from app.headers import header, with_security
+from app.logs import AccessLog, Fields
 from app.metrics import Metrics
 from app.problems import problem_response
 from app.trace import Trace, request_id
@@ -28,14 +28,14 @@ class RequestMiddleware:
         self._app = app
         self._metrics = metrics
         self._spans = spans
+        self._access = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        offered = next((v for k, v in scope["headers"] if k == b"x-request-id"), None)
-        trace = Trace(request_id(None if offered is None else offered.decode("latin-1")))
+        trace = Trace(request_id(header(scope, b"x-request-id")))
         if self._spans is not None:
             trace.spans = []
         scope["trace"] = trace
@@ -79,9 +79,9 @@ class RequestMiddleware:
             self._metrics.rejected.labels(trace.error).inc()
         if self._spans is not None:
             self._spans.write(scope, trace, f"{method} {route}", status, ended)
-        if not access.isEnabledFor(logging.INFO):
+        if not self._access.enabled:
             return
-        fields: dict[str, object] = {
+        fields: Fields = {
             "request_id": trace.request_id,
             "method": method,
             "route": route,
@@ -93,4 +93,4 @@ class RequestMiddleware:
         }
         if trace.error:
             fields["error"] = trace.error
-        access.info("request", extra={"fields": fields})
+        self._access.add(fields)

@@ -43,11 +43,11 @@ class Patience:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        loop = asyncio.get_running_loop()
-        self._timers = (
-            loop.call_later(patience_s, self._expire),
-            loop.call_later(_LISTEN_AFTER_S, self._listen),
-        )
+        # One timer, not two: most requests are answered before either would ring.
+        if patience_s <= _LISTEN_AFTER_S:
+            self._timer = task.get_loop().call_later(patience_s, self._expire)
+        else:
+            self._timer = task.get_loop().call_later(_LISTEN_AFTER_S, self._listen)
         return self
 
     async def __aexit__(
@@ -56,8 +56,7 @@ class Patience:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()
         if self._reason is None or self._task.uncancel() > self._cancelling:
@@ -69,7 +68,9 @@ class Patience:
         self._end(DeadlineExceeded("The answer was not ready in time."))
 
     def _listen(self) -> None:
-        self._listener = asyncio.get_running_loop().create_task(self._hear())
+        loop = self._task.get_loop()
+        self._timer = loop.call_later(max(0.0, self._deadline - time.monotonic()), self._expire)
+        self._listener = loop.create_task(self._hear())
 
     async def _hear(self) -> None:
         await self._gone()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from app.budget import ByteHold
 from app.errors import (
@@ -25,6 +25,7 @@ from app.errors import (
     TooManyImages,
     UnsupportedContentType,
 )
+from app.headers import header
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -78,7 +79,7 @@ async def read_uploads(request: Request, limits: UploadLimits, hold: ByteHold) -
         ClientGone: the client hung up on the way.
         RequestTimeout: the client was too slow.
     """
-    content_type = request.headers.get("content-type") or ""
+    content_type = header(request.scope, b"content-type") or ""
     kind = content_type.partition(";")[0].strip().lower()
     announced = _announced_length(request)
     if announced == 0:
@@ -94,22 +95,23 @@ async def read_uploads(request: Request, limits: UploadLimits, hold: ByteHold) -
 
 def _announced_length(request: Request) -> int | None:
     """`Content-Length`; 0 without a body, None for a chunked one."""
-    length = request.headers.get("content-length")
+    length = header(request.scope, b"content-length")
     if length is None:
-        return None if request.headers.get("transfer-encoding") else 0
+        return None if header(request.scope, b"transfer-encoding") else 0
     return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
     """The body as it arrives; a client that hangs up or is too slow is told apart from an end."""
-    try:
-        async for chunk in request.stream():
-            if chunk:
-                yield chunk
-    except ClientDisconnect as error:
-        if request.scope.get("state", {}).get("timed_out"):
-            raise RequestTimeout from error
-        raise ClientGone from error
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            timed_out = request.scope.get("state", {}).get("timed_out")
+            raise RequestTimeout if timed_out else ClientGone
+        if chunk := message.get("body"):
+            yield chunk
+        more = message.get("more_body", False)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

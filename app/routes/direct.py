@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import ServiceError
+from app.headers import header
 from app.keys import Check
 from app.problems import answered, invalid_parameters
 from app.routes.context import TimeoutMs
@@ -94,7 +95,7 @@ class DirectRoutes:
 
 def _timeout_ms(request: Request) -> int | None:
     """What the client says it waits."""
-    told = request.headers.get(_TIMEOUT_HEADER)
+    told = header(request.scope, _TIMEOUT_HEADER.lower().encode())
     if told is None:
         return None
     try:
