@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar
 
+from app.pause import Pause
+
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
@@ -22,6 +24,9 @@ _FAILED_PROBES = 3
 
 class Batch(Protocol):
     """Requests taken from a queue together."""
+
+    def __len__(self) -> int:
+        """How many there are."""
 
     def compute(self) -> None:
         """Work out every outcome; never raises. Runs on the inference thread."""
@@ -46,6 +51,10 @@ class Queue(Protocol):
 class Dispatcher:
     """The inference thread of one device.
 
+    Args:
+        name: of the thread.
+        pauses: whether it lets the event loop work undisturbed between two batches.
+
     Attributes:
         changed: guards all its queues.
         closed: whether anything more is accepted.
@@ -53,12 +62,13 @@ class Dispatcher:
         failed: why nothing can be computed any more; None while all is well.
     """
 
-    def __init__(self, name: str = "inference") -> None:
+    def __init__(self, name: str = "inference", *, pauses: bool = False) -> None:
         self.changed = threading.Condition()
         self.closed = False
         self.computing_since: float | None = None
         self.failed: str | None = None
         self._waking = False
+        self._pause = Pause(self._notify, wanted=pauses)
         self._queues: list[Queue] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         # A daemon: an inference that hangs must not keep the process from ending.
@@ -81,18 +91,25 @@ class Dispatcher:
         with self.changed:
             self._queues.remove(queue)
 
-    def wake_soon(self) -> None:
+    def wake_soon(self, arrived: int = 0) -> None:
         """Let the thread look at its queues when the event loop has worked off what is ready.
 
         Requests that arrive together are queued in one turn of the loop. Waking the thread at the
         first of them would make it take that one alone, and fight the loop for the interpreter.
+
+        Args:
+            arrived: how many items were queued.
         """
+        self._pause.arrived(arrived)
         if self._loop is not None and not self._waking:
             self._waking = True
-            self._loop.call_soon(self._wake)
+            self._loop.call_soon(self._wake, self._loop)
 
-    def _wake(self) -> None:
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waking = False
+        self._pause.end_if_done(loop)
+
+    def _notify(self) -> None:
         with self.changed:
             self.changed.notify()
 
@@ -128,11 +145,20 @@ class Dispatcher:
     def _deliver(self, batch: Batch) -> bool:
         """Hand over the outcomes; whether the event loop still takes them."""
         assert self._loop is not None
+        self._pause.begin()
         try:
-            self._loop.call_soon_threadsafe(batch.deliver)
+            self._loop.call_soon_threadsafe(self._hand_over, batch, self._loop)
         except RuntimeError:
             return False  # the loop was closed: nobody waits any more
         return True
+
+    def _hand_over(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
+        """On the event loop: deliver a batch."""
+        try:
+            batch.deliver()
+        finally:
+            self._pause.expect(len(batch), loop)
+            self.wake_soon()
 
     def illness(self, hang_s: float) -> str | None:
         """Why this process will not compute any more; None while all is well.
@@ -185,9 +211,9 @@ class Dispatcher:
                     key=lambda pair: pair[0],
                     default=(0.0, None),
                 )
-                if queue is None:
-                    if self.closed:
-                        return None
+                if self.closed and queue is None:
+                    return None
+                if queue is None or (self._pause.lasts and not self.closed):
                     self.changed.wait()
                     continue
                 patience = queue.due() - time.monotonic()

@@ -105,7 +105,7 @@ class Lane(Generic[ItemT, ResultT]):
             self._arriving -= len(tickets)
             self._waiting.extend(tickets)
             self._on_depth(len(tickets))
-        self._dispatcher.wake_soon()
+        self._dispatcher.wake_soon(len(tickets))
 
     def withdraw(self, places: int, tickets: Sequence[Ticket[ItemT, ResultT]]) -> None:
         """Free places that were not used, and items that nobody waits for any more."""

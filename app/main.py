@@ -154,6 +154,7 @@ def build_service(settings: Settings) -> Service:
         settings.request_timeout_s,
         budget,
         settings.hang_s,
+        shared_core=settings.device == "cpu" and cores() <= settings.processes,
     )
 
 

@@ -82,6 +82,7 @@ class Service:
         request_timeout_s: from the end of a request's body to its answer.
         budget: of the bytes that requests hold, over all models.
         hang_s: an inference that takes longer hangs.
+        shared_core: whether the event loop and the inference have one core together.
     """
 
     catalog: Catalog
@@ -91,6 +92,7 @@ class Service:
     request_timeout_s: float
     budget: ByteBudget
     hang_s: float = 120.0
+    shared_core: bool = False
     ready: bool = False
     codecs: CodecPool = field(init=False)
     _dispatcher: Dispatcher = field(init=False)
@@ -99,7 +101,7 @@ class Service:
     def __post_init__(self) -> None:
         """Give every model its queue."""
         self.codecs = CodecPool(self.max_image_pixels)
-        self._dispatcher = Dispatcher()
+        self._dispatcher = Dispatcher(pauses=self.shared_core)
         self._fleet = Fleet(self._dispatcher, self.metrics, self.limits)
         self._fleet.swap(self.catalog.models)
 

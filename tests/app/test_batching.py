@@ -17,6 +17,9 @@ class Once:
     def __init__(self, error: BaseException) -> None:
         self._waiting = [error]
 
+    def __len__(self) -> int:
+        return 1
+
     def waits_since(self) -> float | None:
         return 0.0 if self._waiting else None
 
