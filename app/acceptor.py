@@ -20,6 +20,8 @@ _PLACES = 4096
 # the other may be busy for long.
 _STEP_S = 0.002
 _MOST_STEPS = 25
+# A worker that is alone takes so many in one turn of its loop: a fraction of a millisecond each.
+_AT_ONCE = 64
 # Until another connection may have been closed, when no file can be opened.
 _EXHAUSTED_S = 0.1
 
@@ -62,16 +64,19 @@ class Shares:
 
 
 class Acceptor:
-    """Accepts from a listening socket, one connection at a time.
+    """Accepts from a listening socket: beside other workers one connection a turn, alone many.
+
+    The event loop's own server takes one a turn, and under overload turns are long: a probe that
+    connects would wait behind everybody who came before it, for seconds.
 
     Args:
-        sock: shared with other workers.
+        sock: perhaps shared with other workers.
         factory: makes the protocol of a connection.
-        excess: how many connections more than another worker this one has.
+        excess: how many connections more than another worker this one has; None: it is alone.
     """
 
     def __init__(
-        self, sock: socket.socket, factory: ProtocolFactory, excess: Callable[[], int]
+        self, sock: socket.socket, factory: ProtocolFactory, excess: Callable[[], int] | None
     ) -> None:
         self._socket = sock
         self._factory = factory
@@ -102,7 +107,11 @@ class Acceptor:
 
     def _newcomer(self) -> None:
         """Somebody wants to connect."""
-        if excess := self._excess():
+        if self._excess is None:
+            for _ in range(_AT_ONCE):
+                if not self._accept():
+                    return
+        elif excess := self._excess():
             self._loop.remove_reader(self._socket)
             self._loop.call_later(_STEP_S * min(excess, _MOST_STEPS), self._accept_and_watch)
         else:
@@ -114,20 +123,22 @@ class Acceptor:
             self._watch()
             self._accept()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take one newcomer; whether there was one."""
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another worker was faster, or the client has gone
+            return False  # another worker was faster, or the client has gone
         except OSError:
             self._loop.remove_reader(self._socket)
             self._loop.call_later(_EXHAUSTED_S, self._watch)
-            return
+            return False
         connection.setblocking(False)
         connecting = self._loop.connect_accepted_socket(self._factory, connection)
         task: asyncio.Task[object] = self._loop.create_task(connecting)
         self._tasks.add(task)
         task.add_done_callback(self._connected)
+        return True
 
     def _connected(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)

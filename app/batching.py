@@ -78,8 +78,11 @@ class Dispatcher:
     def busy(self) -> bool:
         """Whether the thread computes, or something waits for it."""
         with self.changed:
-            waits = any(queue.waits_since() is not None for queue in self._queues)
-            return self.computing_since is not None or waits
+            return self.computing_since is not None or self._waits
+
+    @property
+    def _waits(self) -> bool:
+        return any(queue.waits_since() is not None for queue in self._queues)
 
     def add(self, queue: Queue) -> None:
         """Serve this queue too."""
@@ -107,7 +110,8 @@ class Dispatcher:
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waking = False
-        self._pause.end_if_done(loop)
+        if self.closed or self._waits:
+            self._pause.end_if_done(loop)
 
     def _notify(self) -> None:
         with self.changed:

@@ -63,6 +63,9 @@ class ConnectionLimits:
         }[stage]
 
 
+Refuse = Callable[[bytes, bytes, list[tuple[bytes, bytes]]], bytes | None]
+
+
 class Connection(Protocol):
     """What is asked of a connection."""
 
@@ -80,6 +83,8 @@ class Connections:
         limits: sizes and times.
         on_refused: called with the code of each answer that the app does not know of.
         on_count: called with the number of connections whenever it changes.
+        refuse: looks at method, URL and headers of a request; gives the whole answer to one that is
+            not to reach the app. None: all of them do.
 
     Attributes:
         draining: whether every answer is to be the last of its connection.
@@ -90,9 +95,11 @@ class Connections:
         limits: ConnectionLimits | None = None,
         on_refused: Callable[[str], None] = lambda code: None,
         on_count: Callable[[int], None] = lambda count: None,
+        refuse: Refuse | None = None,
     ) -> None:
         self.limits = limits or ConnectionLimits()
         self.on_refused = on_refused
+        self.refuse = refuse
         self._on_count = on_count
         self.draining = False
         self._open: set[Connection] = set()

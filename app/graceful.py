@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import uvicorn
@@ -65,17 +65,14 @@ class GracefulServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so: whoever reads the line can connect."""
         self._listening = sockets or []
-        if self._excess is None:
-            await super().startup(sockets)
-        else:
-            await super().startup([])
-            self._share_sockets(self._excess)
+        await super().startup([])
+        self._accept(self._listening)
         for sock in self._listening:
             logger.info("serving on %s", url(sock))
         self._report(Word.READY, "")
 
-    def _share_sockets(self, excess: Callable[[], int]) -> None:
-        """Listen together with other workers."""
+    def _accept(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen, alone or together with other workers."""
 
         def protocol() -> asyncio.Protocol:
             made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -83,8 +80,8 @@ class GracefulServer(uvicorn.Server):
             )
             return made
 
-        for sock in self._listening:
-            acceptor = Acceptor(sock, protocol, excess)
+        for sock in sockets:
+            acceptor = Acceptor(sock, protocol, self._excess)
             acceptor.start(self.config.backlog)
             self.servers.append(acceptor)  # type: ignore[arg-type]  # it is closed like a server
 

@@ -1,8 +1,6 @@
 """A request's headers, and those that tell browsers to do nothing with an answer but show it."""
 
-from collections.abc import Mapping, Sequence
-
-from starlette.types import Scope
+from collections.abc import Iterable, Mapping, Sequence
 
 _POLICY = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -18,12 +16,11 @@ _DEFAULTS = {
 Headers = list[tuple[bytes, bytes]]
 
 
-def header(scope: Scope, name: bytes) -> str | None:
-    """The first header of a request with this name, in lower case; None if there is none."""
-    for key, value in scope["headers"]:
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """The first of a request's headers with this name, in lower case; None if there is none."""
+    for key, value in headers:
         if key == name:
-            told: str = value.decode("latin-1")
-            return told
+            return value.decode("latin-1")
     return None
 
 

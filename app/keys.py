@@ -10,7 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.requests import Request
 
 from app.errors import Unauthorized
-from app.headers import header
+from app.headers import Headers, header
 
 if TYPE_CHECKING:
     from app.rates import RateLimiter
@@ -57,9 +57,9 @@ class KeyCheck:
             RateLimited: it is one too many.
             Unauthorized: it offers no key, or none that is known.
         """
-        offered = [
-            given for given in (_bearer(request), header(request.scope, b"x-api-key")) if given
-        ]
+        headers = request.scope["headers"]
+        keys = _bearer(headers), header(headers, b"x-api-key")
+        offered = [given for given in keys if given]
         # A list: all of them are looked for, whichever is known.
         known = [
             number for number in [self._find(given) for given in offered] if number is not None
@@ -107,9 +107,9 @@ class AddressCheck:
         self._limiter.count_address(_address(request))
 
 
-def _bearer(request: Request) -> str | None:
+def _bearer(headers: Headers) -> str | None:
     """What comes with the scheme of that name."""
-    scheme, _, credentials = (header(request.scope, b"authorization") or "").partition(" ")
+    scheme, _, credentials = (header(headers, b"authorization") or "").partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else None
 
 

@@ -1,15 +1,14 @@
 """What surrounds every request: its id, its timing, its count, its line in the log."""
 
 import logging
-import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ServiceError
 from app.headers import header, with_security
-from app.logs import AccessLog, Fields
 from app.metrics import Metrics
 from app.problems import problem_response
+from app.reports import Reports
 from app.trace import Trace, request_id
 from app.tracing import Spans
 
@@ -28,14 +27,14 @@ class RequestMiddleware:
         self._app = app
         self._metrics = metrics
         self._spans = spans
-        self._access = AccessLog()
+        self._reports = Reports(metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = Trace(request_id(header(scope, b"x-request-id")))
+        trace = Trace(request_id(header(scope["headers"], b"x-request-id")))
         if self._spans is not None:
             trace.spans = []
         scope["trace"] = trace
@@ -68,29 +67,9 @@ class RequestMiddleware:
             self._report(scope, trace, status)
 
     def _report(self, scope: Scope, trace: Trace, status: int) -> None:
-        ended = time.perf_counter()
-        seconds = ended - trace.started
         # The route's pattern: paths and methods are the client's choice and would grow the metrics.
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        self._metrics.requests.labels(route, method, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
-        if trace.error:
-            self._metrics.rejected.labels(trace.error).inc()
+        ended = self._reports.ended(trace, method, route, status)
         if self._spans is not None:
             self._spans.write(scope, trace, f"{method} {route}", status, ended)
-        if not self._access.enabled:
-            return
-        fields: Fields = {
-            "request_id": trace.request_id,
-            "method": method,
-            "route": route,
-            "status": status,
-            "duration_ms": round(seconds * 1000, 3),
-            "model": trace.model,
-            "images": trace.images,
-            "stages_ms": {stage: round(s * 1000, 3) for stage, s in trace.stages.items()},
-        }
-        if trace.error:
-            fields["error"] = trace.error
-        self._access.add(fields)

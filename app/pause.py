@@ -6,10 +6,13 @@ when those who have just been answered have asked again, or when it is clear tha
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
-# How long nobody comes before nobody is expected; the loop's timers tick in milliseconds.
-_QUIET_S = 0.002
+# What the processor may idle in a pause, which is all that one can cost.
+_IDLE_S = 0.001
+# A turn of the loop that takes less than this had nothing to do.
+_IDLE_TURN_S = 0.00005
 _LONGEST_S = 0.02
 
 
@@ -29,6 +32,7 @@ class Pause:
         self._wanted = wanted
         self._expected = 0
         self._ends_at = 0.0
+        self._idle_s = 0.0
         self._watching = False
         self.lasts = False
 
@@ -47,23 +51,30 @@ class Pause:
         self._expected -= requests
 
     def end_if_done(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End it, at once or when nobody is expected any more."""
-        if self._expected <= 0:
+        """While something waits: end it, at once or when the others have come or do not come."""
+        if self._is_over(loop):
             self._end()
         elif not self._watching:
             self._watching = True
-            self._watch(loop)
+            self._idle_s = 0.0
+            loop.call_soon(self._turn, loop, time.perf_counter())
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(_QUIET_S, self._look, loop, self._expected)
+    def _turn(self, loop: asyncio.AbstractEventLoop, since: float) -> None:
+        """Once a turn of the loop, which does not wait for its sockets meanwhile.
 
-    def _look(self, loop: asyncio.AbstractEventLoop, expected: int) -> None:
-        """End it, unless some have come since and others may follow."""
-        if 0 < self._expected < expected and loop.time() < self._ends_at:
-            self._watch(loop)
-        else:
+        Its timers would not do: they tick in milliseconds, and do not know what it was busy with.
+        """
+        now = time.perf_counter()
+        if now - since < _IDLE_TURN_S:
+            self._idle_s += now - since
+        if self._idle_s > _IDLE_S or self._is_over(loop):
             self._watching = False
             self._end()
+        else:
+            loop.call_soon(self._turn, loop, now)
+
+    def _is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return self._expected <= 0 or loop.time() > self._ends_at
 
     def _end(self) -> None:
         self._expected = 0

@@ -59,6 +59,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unsent_since: float | None = None
         self._unsent_bytes = 0
         self._turned_away = False
+        self._dropping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has connected: the time for a request's head begins."""
@@ -92,6 +93,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._body_bytes = 0
         self._enter(Stage.BODY)
+        if self._refused_at_once():
+            return
         super().on_headers_complete()
         if self._all.draining and self.cycle is not None:
             self.cycle.keep_alive = False
@@ -100,13 +103,18 @@ class LimitedProtocol(HttpToolsProtocol):
         """A piece of the body has come."""
         self._unparsed_bytes = 0
         self._body_bytes += len(body)
-        super().on_body(body)
+        if not self._dropping:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete, trailers and all."""
         self._unparsed_bytes = 0
         self._enter(Stage.ANSWER if self._answers else Stage.IDLE)
-        super().on_message_complete()
+        if not self._dropping:
+            super().on_message_complete()
+            return
+        self._dropping = False
+        super().on_response_complete()  # the connection is idle again
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP as every other failure is answered; `msg` is uvicorn's."""
@@ -163,6 +171,29 @@ class LimitedProtocol(HttpToolsProtocol):
     def _answers(self) -> bool:
         """Whether an answer is being made or sent."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _refused_at_once(self) -> bool:
+        """Whether the request was answered here; its body is read and dropped.
+
+        Left to the app are those after which the connection is not simply used again.
+        """
+        refuse = self._all.refuse
+        if (
+            refuse is None
+            or self._answers
+            or self._all.draining
+            or self.expect_100_continue
+            or self.parser.get_http_version() != "1.1"
+            or not self.parser.should_keep_alive()
+            or self.parser.should_upgrade()
+        ):
+            return False
+        answer = refuse(self.parser.get_method(), self.url, self.headers)
+        if answer is None:
+            return False
+        self._dropping = True
+        self.transport.write(answer)
+        return True
 
     def _enter(self, stage: Stage) -> None:
         self._stage = stage

@@ -132,8 +132,8 @@ class Service:
         """Whether an inference runs, or something waits for one."""
         return self._dispatcher.busy
 
-    def admit(self, model: Model) -> None:
-        """Refuse a request of which only the head was read, if there is no place for it.
+    def admit(self, model: Model, places: int = 1) -> None:
+        """Refuse a request of which only the head was read, if there are not so many places.
 
         No place is held for it: a body that comes slowly must not keep others out.
 
@@ -142,7 +142,7 @@ class Service:
             NotReady: the service is shutting down.
             UnknownModel: it was unloaded since it was found.
         """
-        self._fleet.served(model).lane.check(1)
+        self._fleet.served(model).lane.check(places)
 
     @property
     def illness(self) -> str | None:

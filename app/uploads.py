@@ -79,7 +79,7 @@ async def read_uploads(request: Request, limits: UploadLimits, hold: ByteHold) -
         ClientGone: the client hung up on the way.
         RequestTimeout: the client was too slow.
     """
-    content_type = header(request.scope, b"content-type") or ""
+    content_type = header(request.scope["headers"], b"content-type") or ""
     kind = content_type.partition(";")[0].strip().lower()
     announced = _announced_length(request)
     if announced == 0:
@@ -95,9 +95,9 @@ async def read_uploads(request: Request, limits: UploadLimits, hold: ByteHold) -
 
 def _announced_length(request: Request) -> int | None:
     """`Content-Length`; 0 without a body, None for a chunked one."""
-    length = header(request.scope, b"content-length")
+    length = header(request.scope["headers"], b"content-length")
     if length is None:
-        return None if header(request.scope, b"transfer-encoding") else 0
+        return None if header(request.scope["headers"], b"transfer-encoding") else 0
     return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
 
 

@@ -20,6 +20,7 @@ import uvicorn
 
 from app import metrics
 from app.acceptor import Shares
+from app.admission import Admission
 from app.bundle import BundleError
 from app.connections import ConnectionLimits, Connections
 from app.graceful import GracefulServer
@@ -93,6 +94,8 @@ def serve(
         ),
         on_refused=lambda code: service.metrics.rejected.labels(code).inc(),
         on_count=company.count,
+        # A refusal that a page of another origin is to read must come from within the app.
+        refuse=None if settings.cors_origins else Admission(service).refuse,
     )
 
     company.count(0)

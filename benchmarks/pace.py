@@ -17,16 +17,27 @@ class Offered:
     """What came of requests that were sent at a fixed rate.
 
     Attributes:
-        seconds: from the first request to the last.
-        latencies_s: status -> seconds of each answer, in their order.
+        seconds: from the first request that counts to the last.
+        latencies_s: status -> seconds of each answer to a request that was sent after `settle_s`.
+        slowest_first_s: of the answers to the requests before.
         lost: requests without an answer.
         held_back: requests that were not sent, because all connections were taken.
+        counts_from: `time.perf_counter()` before which requests only warm the server up.
     """
 
     seconds: float = 0.0
     latencies_s: dict[int, list[float]] = field(default_factory=dict)
+    slowest_first_s: float = 0.0
     lost: int = 0
     held_back: int = 0
+    counts_from: float = 0.0
+
+    def note(self, status: int, sent_at: float, seconds: float) -> None:
+        """Count an answer."""
+        if sent_at >= self.counts_from:
+            self.latencies_s.setdefault(status, []).append(seconds)
+        else:
+            self.slowest_first_s = max(self.slowest_first_s, seconds)
 
 
 class _Client(asyncio.Protocol):
@@ -57,7 +68,7 @@ class _Client(asyncio.Protocol):
         """Called by the parser."""
         self.waiting = False
         seconds = time.perf_counter() - self._sent_at
-        self._offered.latencies_s.setdefault(self._parser.get_status_code(), []).append(seconds)
+        self._offered.note(self._parser.get_status_code(), self._sent_at, seconds)
         if self._parser.should_keep_alive():
             self._idle.append(self)
         else:
@@ -77,6 +88,7 @@ async def offer(
     *,
     rate: float,
     seconds: float,
+    settle_s: float = 1.0,
     connections: int = 1000,
     drain_s: float = 60.0,
 ) -> Offered:
@@ -87,6 +99,7 @@ async def offer(
         requests: whole HTTP requests.
         rate: a second.
         seconds: how long.
+        settle_s: how long before, while the connections are made.
         connections: at most; when all are taken, requests are held back and counted.
         drain_s: how long to wait afterwards for answers; then they are lost.
     """
@@ -94,8 +107,9 @@ async def offer(
     offered, idle, all_clients = Offered(), list[_Client](), list[_Client]()
     turn = itertools.cycle(requests)
     started = time.perf_counter()
+    offered.counts_from = started + settle_s
     due = 0
-    while (elapsed := time.perf_counter() - started) < seconds:
+    while (elapsed := time.perf_counter() - started) < settle_s + seconds:
         for _ in range(int(elapsed * rate) - due):
             due += 1
             if not idle and len(all_clients) < connections:
@@ -109,7 +123,7 @@ async def offer(
             else:
                 offered.held_back += 1
         await asyncio.sleep(_TICK_S)
-    offered.seconds = time.perf_counter() - started
+    offered.seconds = time.perf_counter() - offered.counts_from
     end = time.perf_counter() + drain_s
     while any(client.waiting for client in all_clients) and time.perf_counter() < end:
         await asyncio.sleep(_TICK_S)

@@ -95,7 +95,7 @@ class DirectRoutes:
 
 def _timeout_ms(request: Request) -> int | None:
     """What the client says it waits."""
-    told = header(request.scope, _TIMEOUT_HEADER.lower().encode())
+    told = header(request.scope["headers"], _TIMEOUT_HEADER.lower().encode())
     if told is None:
         return None
     try:

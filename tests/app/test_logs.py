@@ -22,6 +22,15 @@ def test_a_record_becomes_one_line() -> None:
     assert str(document["time"]).endswith("+00:00")
 
 
+def test_a_record_with_entries_becomes_a_line_for_each() -> None:
+    entries = [(1000.25, {"status": 200}), (1001.5, {"status": 503, "note": "a\nb"})]
+    record = logging.makeLogRecord({"name": "app", "msg": "request", "entries": entries})
+    first, second = map(json.loads, JsonFormatter().format(record).split("\n"))
+    assert (first["time"], first["status"]) == ("1970-01-01T00:16:40.250+00:00", 200)
+    assert (second["time"], second["status"]) == ("1970-01-01T00:16:41.500+00:00", 503)
+    assert first["message"] == second["message"] == "request"
+
+
 def test_an_exception_is_told_in_the_same_line() -> None:
     try:
         raise ValueError("why")

@@ -1,5 +1,6 @@
 """Overload, hanging models and clients that go, against a server process of its own."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -104,6 +105,36 @@ def test_a_full_queue_is_told_before_the_body_is_sent_and_hangers_on_cost_nothin
         while answered.status_code == 503:
             answered = own.client.post("/classify?model=endless", content=pgm(0), headers=PGM_TYPE)
         assert answered.json()["label"] == "dark"
+
+
+def test_a_connection_goes_on_after_a_refusal(models: Path) -> None:
+    depth = 'limbeck_queue_depth{model="endless"}'
+    limits = {"max_queue_size": 1, "max_request_images": 1, "max_batch_size": 1}
+    white = pgm(255)
+    request = head("endless", len(white)) + white
+    named = head("endless", len(white)).replace(b"Host: test", b"Host: test\r\nX-Request-ID: mine")
+    last = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    with quiet(models, **limits) as own, ExitStack() as connections:
+        connections.enter_context(sent(own.client, request))
+        wait_for_metric(own.client, "limbeck_inflight_requests", lambda value: value == 2)
+        wait_for_metric(own.client, depth, lambda value: value == 0)  # it is being computed
+        connections.enter_context(sent(own.client, request))
+        wait_for_metric(own.client, depth, lambda value: value == 1)
+        # In pieces; then two at once, and one that the app answers; the last one that is let in.
+        with sent(own.client, named + white[:10]) as connection:
+            answers = connection.makefile("rb")
+            connections.enter_context(answers)
+            first = [answers.readline() for _ in range(2)]
+            connection.sendall(white[10:] + named + white + request + last)
+            rest = (b"".join(first) + answers.read()).decode("latin-1").lower()
+        assert re.findall(r"http/1.1 (\d+)", rest) == ["503", "503", "503", "200"]
+        assert rest.count("x-request-id: mine") == 2 and rest.count("x-request-id: ") == 4
+        assert rest.count('"code":"queue_full"') == rest.count("retry-after: 1") == 3
+        assert rest.count("x-content-type-options: nosniff") >= 3
+        counted = own.client.get("/metrics").text
+        assert 'limbeck_rejected_total{reason="queue_full"} 3.0' in counted
+        series = 'limbeck_requests_total{method="POST",route="/classify",status="503"} 3.0'
+        assert series in counted
 
 
 def test_bodies_that_do_not_end_are_held_up_to_a_limit_and_given_back(models: Path) -> None:
