@@ -103,7 +103,16 @@ def connected(client: httpx.Client) -> socket.socket:
 
 
 def resident_mib(process: subprocess.Popen[str]) -> float:
-    """The most memory that the process ever had."""
+    """The memory that the process has."""
+    return _memory_mib(process, "VmRSS")
+
+
+def peak_mib(process: subprocess.Popen[str]) -> float:
+    """The most memory that the process ever had, or since its peak was forgotten."""
+    return _memory_mib(process, "VmHWM")
+
+
+def _memory_mib(process: subprocess.Popen[str], field: str) -> float:
     status = Path(f"/proc/{process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    (line,) = [line for line in status.splitlines() if line.startswith(field)]
     return int(line.split()[1]) / 1024

@@ -13,7 +13,7 @@ import pytest
 
 from tests.bundles import Design, make_bundle
 from tests.images import PGM_TYPE, pgm
-from tests.server_process import TIMEOUT_S, Server, resident_mib, server
+from tests.server_process import TIMEOUT_S, Server, peak_mib, server
 
 MIB = 1024 * 1024
 # Steps that no machine comes to the end of: only being stopped ends them.
@@ -142,7 +142,7 @@ def test_bodies_that_do_not_end_are_held_up_to_a_limit_and_given_back(models: Pa
     limits = {"max_queue_bytes": 16 * MIB, "max_request_bytes": 16 * MIB}
     unfinished = head("slow", 4 * MIB) + bytes(4 * MIB - 1)
     with quiet(models, max_image_bytes=4 * MIB, **limits) as own:
-        before = resident_mib(own.process)
+        before = peak_mib(own.process)
         with ExitStack() as connections:
             for _ in range(4):
                 connections.enter_context(sent(own.client, unfinished))
@@ -150,7 +150,7 @@ def test_bodies_that_do_not_end_are_held_up_to_a_limit_and_given_back(models: Pa
             for _ in range(10):  # nothing of these is kept
                 with sent(own.client, unfinished) as refused:
                     assert refusal(refused).startswith("http/1.1 503")
-            assert resident_mib(own.process) < before + 64
+            assert peak_mib(own.process) < before + 64
         wait_for_metric(own.client, held, lambda value: value == 0)
         answer = own.client.post("/classify?model=slow", content=pgm(102), headers=PGM_TYPE)
         assert answer.status_code == 200
@@ -165,7 +165,7 @@ def test_far_too_many_requests_are_answered_or_refused_and_none_hangs(models: Pa
     limits = {"max_queue_size": QUEUE, "max_request_images": 1, "max_batch_size": 2}
     with quiet(models, **limits) as own, ThreadPoolExecutor(clients) as threads:
         own.client.get("/health/live")
-        before = resident_mib(own.process)
+        before = peak_mib(own.process)
         waiting = [threads.submit(classify, own, "slow", 102) for _ in range(2 * clients)]
         while not all(future.done() for future in waiting):
             assert own.client.get("/health/ready").status_code == 200
@@ -179,7 +179,7 @@ def test_far_too_many_requests_are_answered_or_refused_and_none_hangs(models: Pa
         assert {answer.json()["label"] for answer in accepted} == {"grey"}
         assert {answer.headers["retry-after"] for answer in refused} == {"1"}
         assert {answer.json()["code"] for answer in refused} == {"queue_full"}
-        assert resident_mib(own.process) < before + 64
+        assert peak_mib(own.process) < before + 64
         assert classify(own, "slow", 102).status_code == 200
 
 

@@ -15,7 +15,7 @@ import pytest
 from app.schemas import Models, RepositoryEntry
 from tests.bundles import Design, make_bundle, publish_bundle, rewrite_manifest
 from tests.images import PGM_TYPE, pgm
-from tests.server_process import TIMEOUT_S, Server, server
+from tests.server_process import TIMEOUT_S, Server, resident_mib, server
 
 KEY = "admin-key"
 ADMIN = {"X-API-Key": KEY}
@@ -231,22 +231,16 @@ def test_a_folder_that_is_not_watched_is_not_followed(tmp_path: Path) -> None:
         assert classify(own.client).json()["version"] == 1
 
 
-def resident_mib(own: Server) -> float:
-    status = Path(f"/proc/{own.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) / 1024
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
 def test_memory_is_back_at_its_level_after_50_reloads(tmp_path: Path) -> None:
     ballast_mib = 16
     folder = make_bundle(tmp_path, design=Design(ballast_mib=ballast_mib))
     with serving(tmp_path) as own:
         classify(own.client)
-        before = resident_mib(own)
+        before = resident_mib(own.process)
         for number in range(50):
             rewrite_manifest(folder, created=f"2024-01-01T00:00:{number:02}Z")
             assert change(own.client, "load").status_code == 200
             assert classify(own.client).status_code == 200
         # The old one is freed behind the answer. Half a model would be a leak.
-        until(lambda: resident_mib(own) < before + ballast_mib / 2)
+        until(lambda: resident_mib(own.process) < before + ballast_mib / 2)

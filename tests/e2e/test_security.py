@@ -27,7 +27,15 @@ from tests.images import (
     png_bomb,
     png_chunk,
 )
-from tests.server_process import ROOT, TIMEOUT_S, Server, refusal, server
+from tests.server_process import (
+    ROOT,
+    TIMEOUT_S,
+    Server,
+    peak_mib,
+    refusal,
+    resident_mib,
+    server,
+)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
 
@@ -42,18 +50,6 @@ def running(models_dir: Path) -> Iterator[Server]:
     """A server with the limits it has by default."""
     with server(models_dir, default_model="tiny") as shared:
         yield shared
-
-
-def resident_mib(shared: Server, field: str) -> float:
-    """What a line of /proc/<pid>/status says, VmRSS or VmHWM."""
-    status = Path(f"/proc/{shared.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith(field)]
-    return int(line.split()[1]) / 1024
-
-
-def peak_mib(shared: Server) -> float:
-    """The most memory the process held since the last `forget_peak`."""
-    return resident_mib(shared, "VmHWM")
 
 
 def forget_peak(shared: Server) -> None:
@@ -140,31 +136,31 @@ def test_no_upload_costs_more_than_an_image_may(
 ) -> None:
     assert len(content) <= 16 << 20
     forget_peak(running)
-    before_mib, before_s = peak_mib(running), cpu_s(running)
+    before_mib, before_s = peak_mib(running.process), cpu_s(running)
     for path in ("/classify", "/purify"):
         answer = running.client.post(path, content=content, headers={"Content-Type": "image/png"})
         assert answer.status_code in statuses, answer.text
-    assert peak_mib(running) - before_mib < GROWTH_MIB
+    assert peak_mib(running.process) - before_mib < GROWTH_MIB
     assert cpu_s(running) - before_s < 2 * CPU_S
 
 
 def test_all_of_them_again_and_again_leave_memory_flat(models_dir: Path) -> None:
     with server(models_dir, default_model="tiny") as own:
-        started, after_round = resident_mib(own, "VmHWM"), []
+        started, after_round = peak_mib(own.process), []
         for _ in range(3):
             for _, content, statuses in UPLOADS:
                 image = {"Content-Type": "image/png"}
                 answer = own.client.post("/classify", content=content, headers=image)
                 assert answer.status_code in statuses
-            after_round.append(resident_mib(own, "VmRSS"))
+            after_round.append(resident_mib(own.process))
         # What one image may take, and what the allocator keeps of the one before.
-        assert resident_mib(own, "VmHWM") - started < 1.5 * GROWTH_MIB
+        assert peak_mib(own.process) - started < 1.5 * GROWTH_MIB
         assert after_round[2] - after_round[0] < 32
 
 
 def test_crowds_of_parts_and_huge_part_headers_are_refused(running: Server) -> None:
     forget_peak(running)
-    before = peak_mib(running)
+    before = peak_mib(running.process)
     for name in ("file", "other"):
         body, headers = multipart(*[(name, b"x")] * 10_000)
         answer = running.client.post("/classify", content=body, headers=headers)
@@ -180,7 +176,7 @@ def test_crowds_of_parts_and_huge_part_headers_are_refused(running: Server) -> N
         answer = running.client.post("/classify", content=body, headers=form)
         assert answer.status_code in {400, 422}, answer.text
         assert len(answer.content) < 1000
-    assert peak_mib(running) - before < 64
+    assert peak_mib(running.process) - before < 64
 
 
 def test_a_chunked_body_without_end_is_cut_off(running: Server) -> None:
@@ -188,7 +184,7 @@ def test_a_chunked_body_without_end_is_cut_off(running: Server) -> None:
     assert port is not None
     for content_type in (b"image/png", b"multipart/form-data; boundary=b"):
         forget_peak(running)
-        before = peak_mib(running)
+        before = peak_mib(running.process)
         with socket.create_connection((host, port), TIMEOUT_S) as connection:
             connection.sendall(
                 b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
@@ -202,7 +198,7 @@ def test_a_chunked_body_without_end_is_cut_off(running: Server) -> None:
                 connection.sendall(chunk)
             with connection.makefile("rb") as answer:
                 assert answer.readline().startswith(b"HTTP/1.1 413 ")
-        assert peak_mib(running) - before < 96
+        assert peak_mib(running.process) - before < 96
 
 
 NAMES = [
