@@ -20,6 +20,7 @@ from PIL import Image
 from app.bundle import InputSpec
 from app.errors import DeadlineExceeded
 from app.images import DecodedImage, decode_image, header_size
+from app.memory import trim_memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +30,7 @@ _INLINE_PIXELS = 128 * 128
 _INLINE_BYTES = 32 * 1024
 _LARGE_PIXELS = 4_000_000
 _LARGE_BYTES = 4 * 1024 * 1024
+_TRIM_AFTER_S = 5.0
 
 
 class CodecPool:
@@ -43,6 +45,7 @@ class CodecPool:
         threads = min(4, os.cpu_count() or 1)
         self._threads = ThreadPoolExecutor(threads, "codec")
         self._large = ThreadPoolExecutor(1, "codec-large")
+        self._trimming: asyncio.TimerHandle | None = None
 
     async def decode(self, content: bytes, spec: InputSpec, deadline: float) -> DecodedImage:
         """The image in `content`; see `decode_image`.
@@ -55,6 +58,8 @@ class CodecPool:
         if size and pixels <= _INLINE_PIXELS and len(content) <= _INLINE_BYTES:
             return decode_image(content, spec, max_pixels=self._max_pixels)
         large = pixels > _LARGE_PIXELS or len(content) > _LARGE_BYTES
+        if large:
+            self._trim_later()
         pool = self._large if large else self._threads
         return await _in(pool, deadline, decode_image, content, spec, max_pixels=self._max_pixels)
 
@@ -64,8 +69,20 @@ class CodecPool:
             return encode_png(purified)
         return await _in(self._threads, deadline, encode_png, purified)
 
+    def _trim_later(self) -> None:
+        """Give back what large images needed, once none has come for a while.
+
+        At once would cost each of them a seventh of its time.
+        """
+        if self._trimming is not None:
+            self._trimming.cancel()
+        loop = asyncio.get_running_loop()
+        self._trimming = loop.call_later(_TRIM_AFTER_S, self._large.submit, trim_memory)
+
     def close(self) -> None:
         """Let the threads end; what has not begun is dropped."""
+        if self._trimming is not None:
+            self._trimming.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._large.shutdown(wait=False, cancel_futures=True)
 

@@ -4,11 +4,14 @@ import json
 import signal
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -156,6 +159,21 @@ def test_all_of_them_again_and_again_leave_memory_flat(models_dir: Path) -> None
         # What one image may take, and what the allocator keeps of the one before.
         assert peak_mib(own.process) - started < 1.5 * GROWTH_MIB
         assert after_round[2] - after_round[0] < 32
+
+
+def test_what_large_images_needed_is_given_back(running: Server) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)
+    body, headers = multipart(("file", encoded(Image.fromarray(pixels), "JPEG", quality=20)))
+    before = resident_mib(running.process)
+    with ThreadPoolExecutor(16) as threads:
+        for answer in threads.map(
+            lambda _: running.client.post("/classify", content=body, headers=headers), range(48)
+        ):
+            assert answer.status_code == 200
+    deadline = time.monotonic() + 30
+    while resident_mib(running.process) > before + 16:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_crowds_of_parts_and_huge_part_headers_are_refused(running: Server) -> None:
