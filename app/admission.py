@@ -6,15 +6,12 @@ complete: the app would cost it a task, and the answer's way through every layer
 """
 
 import asyncio
-from functools import lru_cache
-from urllib.parse import parse_qs
+from collections import Counter
+from urllib.parse import parse_qsl
 
-import orjson
-
-from app.budget import RETRY_AFTER
 from app.errors import ServiceError, UnknownModel
-from app.headers import header, with_security
-from app.problems import MEDIA_TYPE
+from app.headers import Headers, header
+from app.problems import problem_bytes
 from app.reports import Reports
 from app.service import Service
 from app.trace import Trace, request_id
@@ -25,70 +22,58 @@ _PATHS = {b"/classify": "/classify", b"/purify": "/purify"}
 class Admission:
     """Judges uploads by their heads: whether their model's queue has room.
 
+    It asks for no key and counts nothing against a rate, so it is not for services that do.
+
     Args:
         service: whose queues they go to.
+        admin_port: where there are no uploads.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, admin_port: int | None = None) -> None:
         self._service = service
+        self._admin_port = admin_port
         self._reports = Reports(service.metrics)
-        self._coming = 0
+        self._coming: Counter[str] = Counter()
 
-    def refuse(self, method: bytes, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    def refuse(self, port: int | None, method: bytes, url: bytes, headers: Headers) -> bytes | None:
         """The whole answer to a head that is refused, on a connection that stays open.
 
-        None: the request may come in. It is counted and logged as every other.
+        Args:
+            port: that the request came to; None for a socket without one.
+            method: the request's.
+            url: its path and query, as they came.
+            headers: the request's, names in lower case.
+
+        Returns:
+            None if the request may come in.
         """
-        if method != b"POST":
-            return None
         path, _, query = url.partition(b"?")
         route = _PATHS.get(path)
-        if route is None:
+        if route is None or method != b"POST" or b"#" in query:
             return None
-        refusal = self._refusal(query)
-        if refusal is None:
-            self._expect_one()
+        if port is not None and port == self._admin_port:
             return None
-        trace = Trace(request_id(header(headers, b"x-request-id")), error=refusal.code)
-        self._reports.ended(trace, "POST", route, refusal.status)
-        body = orjson.dumps(refusal.problem())
-        head = _head(refusal.status, refusal.title, len(body))
-        return b"".join((head, trace.request_id.encode(), b"\r\n\r\n", body))
-
-    def _refusal(self, query: bytes) -> ServiceError | None:
-        """Why an upload with this query is refused; None if it may come in."""
-        selector = None
-        if b"model" in query:  # not where it is percent-encoded: the route will look closely
-            selector = parse_qs(query.decode("latin-1")).get("model", [None])[-1]
         try:
-            self._service.admit(self._service.catalog.find(selector), 1 + self._coming)
+            # Percent-encoded or not: the same as the route will find.
+            selector = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("model")
+            model = self._service.catalog.find(selector)
+            self._service.admit(model, 1 + self._coming[model.key])
         except UnknownModel:
             return None  # the route says so
         except ServiceError as refusal:
-            return refusal
+            trace = Trace(request_id(header(headers, b"x-request-id")), model=model.key)
+            trace.error = refusal.code
+            self._reports.ended(trace, "POST", route, refusal.status)
+            return problem_bytes(refusal, trace.headers())
+        self._expect(model.key)
         return None
 
-    def _expect_one(self) -> None:
+    def _expect(self, model: str) -> None:
         """Count an upload that is let in until it can have taken its place.
 
         Of many heads that arrive in one turn of the loop none takes a place before the next turn,
         which begins with those that were let in.
         """
         if not self._coming:
-            asyncio.get_running_loop().call_soon(self._expect_none)
-        self._coming += 1
-
-    def _expect_none(self) -> None:
-        self._coming = 0
-
-
-@lru_cache(maxsize=64)
-def _head(status: int, title: str, body_bytes: int) -> bytes:
-    """The head of an answer, up to the request's id."""
-    headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        *((name.lower().encode(), value.encode()) for name, value in RETRY_AFTER.items()),
-        (b"content-length", b"%d" % body_bytes),
-    ]
-    lines = b"".join(b"%s: %s\r\n" % item for item in with_security(headers))
-    return f"HTTP/1.1 {status} {title}\r\n".encode() + lines + b"x-request-id: "
+            asyncio.get_running_loop().call_soon(self._coming.clear)
+        self._coming[model] += 1

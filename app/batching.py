@@ -1,7 +1,7 @@
 """One inference thread per device, which empties the queues of all its models.
 
 A batch is whatever waits when the thread is free: nobody waits for company on an idle machine, and
-under load the batches grow by themselves.
+under load the batches grow by themselves. `app/pause.py` tells of the exception.
 """
 
 import asyncio
@@ -40,6 +40,9 @@ class Queue(Protocol):
 
     def waits_since(self) -> float | None:
         """When the first item was queued, `time.monotonic()`; None if none waits."""
+
+    def full(self) -> bool:
+        """Whether enough waits for the largest batch."""
 
     def due(self) -> float:
         """When the waiting items should be computed, `time.monotonic()`."""
@@ -110,8 +113,11 @@ class Dispatcher:
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waking = False
-        if self.closed or self._waits:
-            self._pause.end_if_done(loop)
+        with self.changed:
+            waits = self.closed or self._waits
+            full = any(queue.full() for queue in self._queues)
+        if waits:
+            self._pause.end_if_done(loop, at_once=full)
 
     def _notify(self) -> None:
         with self.changed:

@@ -63,7 +63,7 @@ class ConnectionLimits:
         }[stage]
 
 
-Refuse = Callable[[bytes, bytes, list[tuple[bytes, bytes]]], bytes | None]
+Refuse = Callable[[int | None, bytes, bytes, list[tuple[bytes, bytes]]], bytes | None]
 
 
 class Connection(Protocol):
@@ -83,8 +83,8 @@ class Connections:
         limits: sizes and times.
         on_refused: called with the code of each answer that the app does not know of.
         on_count: called with the number of connections whenever it changes.
-        refuse: looks at method, URL and headers of a request; gives the whole answer to one that is
-            not to reach the app. None: all of them do.
+        refuse: looks at port, method, URL and headers of a request; gives the whole answer to one
+            that is not to reach the app. None: all of them do.
 
     Attributes:
         draining: whether every answer is to be the last of its connection.

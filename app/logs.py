@@ -108,8 +108,9 @@ class SteadyHandler(logging.Handler):
             self._stream.write(line + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # a closed stream is a ValueError
-            self.lost += 1
-            self.on_lost()
+            for _ in line.split("\n"):
+                self.lost += 1
+                self.on_lost()
 
 
 def secure_standard_streams() -> None:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admin import AdminCheck
 from app.budget import ByteBudget
-from app.catalog import LoadOptions, load_catalog
+from app.catalog import Catalog, LoadOptions, load_catalog
 from app.errors import RateLimited, ServiceError, Unauthorized
 from app.keys import AddressCheck, Check, KeyCheck
 from app.lane import Limits
@@ -31,6 +31,7 @@ from app.routes.direct import DirectRoutes
 from app.routes.documentation import problems
 from app.schemas import Problem
 from app.service import Service
+from app.sessions import CPU
 from app.settings import Settings, cores, load_settings
 from app.signature import SignatureCheck
 from app.tracing import Spans, spans_wanted
@@ -154,8 +155,12 @@ def build_service(settings: Settings) -> Service:
         settings.request_timeout_s,
         budget,
         settings.hang_s,
-        shared_core=settings.device == "cpu" and cores() <= settings.processes,
+        shared_core=cores() <= settings.processes and _is_on_the_cpu(catalog),
     )
+
+
+def _is_on_the_cpu(catalog: Catalog) -> bool:
+    return all(model.engine.provider == CPU for model in catalog.models)
 
 
 def _load_options(settings: Settings) -> LoadOptions:

@@ -44,11 +44,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *with_security(message["headers"]),
-                    (b"x-request-id", trace.request_id.encode()),
-                    (b"server-timing", trace.server_timing().encode()),
-                ]
+                message["headers"] = [*with_security(message["headers"]), *trace.headers()]
             await send(message)
 
         self._metrics.inflight.inc()

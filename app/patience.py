@@ -10,7 +10,8 @@ from app.errors import ClientGone, DeadlineExceeded, ServiceError
 
 Gone = Callable[[], Awaitable[object]]
 
-# Listening for a hang-up costs a task; a request that is answered sooner than this needs none.
+# Listening for a hang-up costs a task, a twentieth of a small request. Most are answered sooner
+# than this, and the others keep a place for it at most so long after their client has gone.
 _LISTEN_AFTER_S = 0.1
 
 

@@ -9,15 +9,16 @@ import asyncio
 import time
 from collections.abc import Callable
 
-# What the processor may idle in a pause, which is all that one can cost.
+# What the processor may idle in a pause.
 _IDLE_S = 0.001
 # A turn of the loop that takes less than this had nothing to do.
 _IDLE_TURN_S = 0.00005
+# Whatever it does, those who wait must not wait for longer.
 _LONGEST_S = 0.02
 
 
 class Pause:
-    """Used on the event loop, but for `begin`.
+    """Used on the event loop, but for `begin` and `lasts`.
 
     Args:
         wanted: whether there are any.
@@ -50,9 +51,9 @@ class Pause:
         """So many were queued."""
         self._expected -= requests
 
-    def end_if_done(self, loop: asyncio.AbstractEventLoop) -> None:
+    def end_if_done(self, loop: asyncio.AbstractEventLoop, *, at_once: bool = False) -> None:
         """While something waits: end it, at once or when the others have come or do not come."""
-        if self._is_over(loop):
+        if at_once or self._is_over(loop):
             self._end()
         elif not self._watching:
             self._watching = True

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import InvalidParameter, MethodNotAllowed, NotFound, ServiceError
+from app.headers import Headers, with_security
 from app.trace import Trace
 
 MEDIA_TYPE = "application/problem+json"
@@ -26,6 +27,24 @@ def problem_response(error: ServiceError) -> Response:
     return Response(
         orjson.dumps(error.problem()), error.status, error.headers, media_type=MEDIA_TYPE
     )
+
+
+def problem_bytes(error: ServiceError, headers: Headers) -> bytes:
+    """The same as the bytes of a whole answer, for a request that the app never sees.
+
+    Args:
+        error: the failure.
+        headers: beside those that every answer has.
+    """
+    body = orjson.dumps(error.problem())
+    own = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
+        (b"content-length", str(len(body)).encode()),
+        *headers,
+    ]
+    lines = b"".join(b"%s: %s\r\n" % item for item in with_security(own))
+    return f"HTTP/1.1 {error.status} {error.title}\r\n".encode() + lines + b"\r\n" + body
 
 
 def install_problem_handlers(app: FastAPI) -> None:

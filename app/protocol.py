@@ -4,7 +4,6 @@ import asyncio
 import logging
 from typing import Any
 
-import orjson
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -17,8 +16,7 @@ from app.errors import (
     ServiceError,
     TooManyConnections,
 )
-from app.headers import with_security
-from app.problems import MEDIA_TYPE
+from app.problems import problem_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +85,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(
                 HeadersTooLarge(f"Request line and headers may have {MAX_HEAD_BYTES} bytes.")
             )
+
+    def on_message_begin(self) -> None:
+        """A request begins, perhaps behind one that was answered without the app."""
+        self._unset_keepalive_if_required()
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
@@ -186,9 +189,12 @@ class LimitedProtocol(HttpToolsProtocol):
             or self.parser.get_http_version() != "1.1"
             or not self.parser.should_keep_alive()
             or self.parser.should_upgrade()
+            # The client does not fetch its answers: the app would stop reading its requests.
+            or self.flow.write_paused
         ):
             return False
-        answer = refuse(self.parser.get_method(), self.url, self.headers)
+        port = None if self.server is None else self.server[1]
+        answer = refuse(port, self.parser.get_method(), self.url, self.headers)
         if answer is None:
             return False
         self._dropping = True
@@ -223,13 +229,5 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def _answer(error: ServiceError) -> bytes:
-    """A problem document as the app would send it; the app never sees this request."""
-    body = orjson.dumps(error.problem())
-    headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    lines = b"".join(b"%s: %s\r\n" % header for header in with_security(headers))
-    return f"HTTP/1.1 {error.status} {error.title}\r\n".encode() + lines + b"\r\n" + body
+    """The last answer of a connection, to a request that the app never sees."""
+    return problem_bytes(error, [(b"connection", b"close")])

@@ -53,6 +53,13 @@ class Trace:
         if seconds > self.stages.get(stage, -1.0):
             self.stages[stage] = seconds
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What every answer says of its request."""
+        return [
+            (b"x-request-id", self.request_id.encode()),
+            (b"server-timing", self.server_timing().encode()),
+        ]
+
     def server_timing(self) -> str:
         """The value of the `Server-Timing` header, milliseconds; the total comes last."""
         total = time.perf_counter() - self.started

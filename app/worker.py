@@ -94,8 +94,7 @@ def serve(
         ),
         on_refused=lambda code: service.metrics.rejected.labels(code).inc(),
         on_count=company.count,
-        # A refusal that a page of another origin is to read must come from within the app.
-        refuse=None if settings.cors_origins else Admission(service).refuse,
+        refuse=None if _wants_the_app(settings) else Admission(service, settings.admin_port).refuse,
     )
 
     company.count(0)
@@ -131,6 +130,15 @@ def serve(
         logging.shutdown()
         os._exit(CUT_SHORT)
     return 0
+
+
+def _wants_the_app(settings: Settings) -> bool:
+    """Whether even a refusal has to go through the app's layers.
+
+    A page of another origin may read only what CORS allows it. A key is asked for, and a request
+    counted, before anything is told.
+    """
+    return bool(settings.cors_origins or settings.known_keys() or settings.rate_limit)
 
 
 def _allow_files(wanted: int) -> None:

@@ -20,8 +20,9 @@ class Offered:
         seconds: from the first request that counts to the last.
         latencies_s: status -> seconds of each answer to a request that was sent after `settle_s`.
         slowest_first_s: of the answers to the requests before.
-        lost: requests without an answer.
-        held_back: requests that were not sent, because all connections were taken.
+        lost: requests without an answer, from the beginning.
+        held_back: requests that were not sent, from the beginning, because all connections were
+            taken.
         counts_from: `time.perf_counter()` before which requests only warm the server up.
     """
 

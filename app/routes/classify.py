@@ -22,7 +22,7 @@ router = APIRouter(tags=["images"])
 class ClassifyQuery(BaseModel):
     """The parameters of `/classify`; others are refused, so that a misspelt one is noticed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(None, max_length=100, description="`name` or `name@version`")
     purify: bool = Field(False, description="classify the purified image")

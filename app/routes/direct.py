@@ -5,10 +5,10 @@ takes more time than the service's own work on a small image. Its routes are reg
 same: they are the documentation, and they answer every other method.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from fastapi.routing import APIRoute, APIRouter
@@ -49,6 +49,7 @@ class DirectRoute:
         """The only route of a router."""
         (route,) = router.routes
         assert isinstance(route, APIRoute)
+        assert not route.dependencies  # they would be passed by as well
         return cls(route, query)
 
 
@@ -85,33 +86,39 @@ class DirectRoutes:
         try:
             if self._check is not None:
                 self._check.check(request)
-            query = _query(direct.query, scope["query_string"])
+            query, timeout_ms = _parameters(direct.query, scope)
             endpoint: Callable[..., Awaitable[Response]] = direct.route.endpoint
-            response = await endpoint(request, query, _timeout_ms(request))
+            response = await endpoint(request, query, timeout_ms)
         except ServiceError as error:
             response = answered(request, error)
+        except Exception:
+            # Within the layers, as the framework does it; the outermost puts it into the log.
+            await answered(request, ServiceError())(scope, receive, send)
+            raise
         await response(scope, receive, send)
 
 
-def _timeout_ms(request: Request) -> int | None:
-    """What the client says it waits."""
-    told = header(request.scope["headers"], _TIMEOUT_HEADER.lower().encode())
-    if told is None:
-        return None
-    try:
-        return _TIMEOUT.validate_python(told)
-    except ValidationError as error:
-        found = [{**problem, "loc": (_TIMEOUT_HEADER,)} for problem in error.errors()]
-        raise invalid_parameters(found) from error
+def _parameters(model: type[BaseModel], scope: Scope) -> tuple[BaseModel | None, int | None]:
+    """The query, of a repeated parameter the last, and what the client says it waits.
 
-
-def _query(model: type[BaseModel], query: bytes) -> BaseModel:
-    """The query string as the route's parameters; of a repeated one the last."""
-    parse = _remembered if len(query) <= _REMEMBERED_BYTES else _parsed
+    Raises:
+        InvalidParameter: of all that are wrong in either.
+    """
+    found: list[Mapping[str, Any]] = []
+    query, timeout_ms = None, None
+    text: bytes = scope["query_string"]
     try:
-        return parse(model, query)
+        query = (_remembered if len(text) <= _REMEMBERED_BYTES else _parsed)(model, text)
     except ValidationError as error:
-        raise invalid_parameters(error.errors()) from error
+        found += error.errors()
+    told = header(scope["headers"], _TIMEOUT_HEADER.lower().encode())
+    try:
+        timeout_ms = None if told is None else _TIMEOUT.validate_python(told)
+    except ValidationError as error:
+        found += [{**problem, "loc": (_TIMEOUT_HEADER,)} for problem in error.errors()]
+    if found:
+        raise invalid_parameters(found)
+    return query, timeout_ms
 
 
 def _parsed(model: type[BaseModel], query: bytes) -> BaseModel:

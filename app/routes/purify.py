@@ -28,7 +28,7 @@ PNG, NPY, JSON = "image/png", "application/x-npy", "application/json"
 class PurifyQuery(BaseModel):
     """The parameters of `/purify`; others are refused, so that a misspelt one is noticed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(None, max_length=100, description="`name` or `name@version`")
 

@@ -1,9 +1,10 @@
+import io
 import json
 import logging
 
 import pytest
 
-from app.logs import JsonFormatter, configure_logs
+from app.logs import JsonFormatter, SteadyHandler, configure_logs
 
 
 def line(**arguments: object) -> dict[str, object]:
@@ -51,3 +52,14 @@ def test_every_logger_of_the_process_writes_json(capsys: pytest.CaptureFixture[s
         root.handlers[:], root.level = handlers, level
     (written,) = capsys.readouterr().out.splitlines()
     assert json.loads(written)["message"] == "hello"
+
+
+def test_every_line_that_cannot_be_written_is_counted() -> None:
+    stream = io.StringIO()
+    stream.close()
+    handler = SteadyHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    entries = [(1000.0 + number, {"status": 200}) for number in range(3)]
+    handler.emit(logging.makeLogRecord({"name": "app", "msg": "request", "entries": entries}))
+    handler.emit(logging.makeLogRecord({"name": "app", "msg": "one\nmore"}))
+    assert handler.lost == 4

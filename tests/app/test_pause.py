@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -6,7 +7,6 @@ from app.batching import Dispatcher
 from app.lane import Lane, Limits
 from app.pause import Pause
 from app.stop import Stop
-from app.tickets import Answer
 
 FAR = 60.0
 
@@ -46,8 +46,15 @@ def lasted_s(
     return asyncio.run(watch())
 
 
+def busy() -> None:
+    """Keep the loop from ever being idle."""
+    time.sleep(0.0005)
+    asyncio.get_running_loop().call_soon(busy)
+
+
 def test_it_ends_when_all_have_come() -> None:
-    assert lasted_s((0.0002, 1), (0.0004, 2), expected=3) < 0.01
+    assert lasted_s((0.001, 1), (0.002, 2), expected=3, beside=busy) < 0.015
+    assert lasted_s((0.001, 1), (0.002, 1), expected=3, beside=busy) > 0.015
 
 
 def test_it_ends_when_nobody_comes() -> None:
@@ -55,11 +62,7 @@ def test_it_ends_when_nobody_comes() -> None:
 
 
 def test_it_goes_on_while_the_loop_is_busy_but_not_for_ever() -> None:
-    def work() -> None:
-        time.sleep(0.0005)
-        asyncio.get_running_loop().call_soon(work)
-
-    assert 0.015 < lasted_s(expected=1000, beside=work) < 0.3
+    assert 0.015 < lasted_s(expected=1000, beside=busy) < 0.3
 
 
 def test_there_is_none_where_none_is_wanted() -> None:
@@ -67,35 +70,53 @@ def test_there_is_none_where_none_is_wanted() -> None:
 
 
 def test_those_who_ask_again_are_computed_together() -> None:
-    """Half the clients are late once; without the pause there would be two groups for ever."""
+    """Two come while two others are computed: from then on all four are computed together."""
+    sizes: list[int] = []
 
-    def batches(*, pauses: bool) -> list[int]:
-        sizes: list[int] = []
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        others_came = threading.Event()
 
         def run(items: Sequence[int], stop: Stop) -> Sequence[int]:
             sizes.append(len(items))
-            time.sleep(0.005)
+            if len(sizes) == 1:
+                loop.call_soon_threadsafe(begin, 2, 4)
+                assert others_came.wait(FAR)
             return items
 
-        async def serve() -> None:
-            dispatcher = Dispatcher(pauses=pauses)
-            lane: Lane[int, int] = Lane(dispatcher, run, Limits(8, 64))
-            dispatcher.add(lane)
-            dispatcher.start()
+        dispatcher = Dispatcher(pauses=True)
+        lane: Lane[int, int] = Lane(dispatcher, run, Limits(8, 64))
+        dispatcher.add(lane)
+        dispatcher.start()
+        clients: list[asyncio.Task[None]] = []
 
-            async def client(number: int) -> None:
-                await asyncio.sleep(0.003 * (number % 2))
-                for _ in range(12):
-                    with lane.reserve(1) as reservation:
-                        (future,) = reservation.submit([number], time.monotonic() + FAR)
-                        answer: Answer[int] = await future
-                        assert answer.result == number
+        async def client(number: int) -> None:
+            for _ in range(10):
+                with lane.reserve(1) as reservation:
+                    (future,) = reservation.submit([number], time.monotonic() + FAR)
+                    if number == 3:
+                        others_came.set()
+                    assert (await future).result == number
 
-            await asyncio.gather(*(client(number) for number in range(8)))
-            assert await dispatcher.close(FAR)
+        def begin(first: int, last: int) -> None:
+            clients.extend(loop.create_task(client(number)) for number in range(first, last))
 
-        asyncio.run(serve())
-        return sizes
+        begin(0, 2)
+        while len(clients) < 4:
+            await asyncio.sleep(0)
+        await asyncio.gather(*clients)
+        assert await dispatcher.close(FAR)
 
-    assert max(batches(pauses=False)[:-4]) < 8
-    assert batches(pauses=True).count(8) >= 8
+    asyncio.run(serve())
+    assert sizes == [2, *[4] * 9, 2]
+
+
+def test_a_full_batch_waits_for_nobody() -> None:
+    async def watch() -> None:
+        pause = Pause(lambda: None, wanted=True)
+        pause.begin()
+        pause.expect(5, asyncio.get_running_loop())
+        pause.end_if_done(asyncio.get_running_loop(), at_once=True)
+        assert not pause.lasts
+
+    asyncio.run(watch())

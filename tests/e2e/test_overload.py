@@ -19,6 +19,7 @@ MIB = 1024 * 1024
 # Steps that no machine comes to the end of: only being stopped ends them.
 ENDLESS = 2**30
 QUEUE = 8
+WHITE = pgm(255)
 
 
 @pytest.fixture(scope="module")
@@ -107,34 +108,96 @@ def test_a_full_queue_is_told_before_the_body_is_sent_and_hangers_on_cost_nothin
         assert answered.json()["label"] == "dark"
 
 
-def test_a_connection_goes_on_after_a_refusal(models: Path) -> None:
-    depth = 'limbeck_queue_depth{model="endless"}'
+@contextmanager
+def full(models: Path, **settings: object) -> Iterator[Server]:
+    """A server that computes one image for ever, and another has the only place of its queue."""
     limits = {"max_queue_size": 1, "max_request_images": 1, "max_batch_size": 1}
-    white = pgm(255)
-    request = head("endless", len(white)) + white
-    named = head("endless", len(white)).replace(b"Host: test", b"Host: test\r\nX-Request-ID: mine")
-    last = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-    with quiet(models, **limits) as own, ExitStack() as connections:
+    depth = 'limbeck_queue_depth{model="endless"}'
+    known = head("endless", len(WHITE)).replace(b"Host: test", b"Host: test\r\nX-API-Key: sesame")
+    request = known + WHITE
+    with quiet(models, **limits, **settings) as own, ExitStack() as connections:
         connections.enter_context(sent(own.client, request))
         wait_for_metric(own.client, "limbeck_inflight_requests", lambda value: value == 2)
         wait_for_metric(own.client, depth, lambda value: value == 0)  # it is being computed
         connections.enter_context(sent(own.client, request))
         wait_for_metric(own.client, depth, lambda value: value == 1)
+        yield own
+
+
+# Of the refusals that do not go through the app only.
+AT_ONCE = "http/1.1 503 the queue is full"
+
+
+def test_a_connection_goes_on_after_a_refusal(models: Path) -> None:
+    request = head("endless", len(WHITE))
+    named = request.replace(b"Host: test", b"Host: test\r\nX-Request-ID: mine")
+    length = b"Content-Length: %d" % len(WHITE)
+    chunked = request.replace(length, b"Transfer-Encoding: chunked")
+    chunks = b"3\r\n" + WHITE[:3] + b"\r\n%x\r\n" % len(WHITE[3:]) + WHITE[3:] + b"\r\n0\r\n\r\n"
+    last = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    with full(models) as own:
         # In pieces; then two at once, and one that the app answers; the last one that is let in.
-        with sent(own.client, named + white[:10]) as connection:
-            answers = connection.makefile("rb")
-            connections.enter_context(answers)
+        with (
+            sent(own.client, named + WHITE[:10]) as connection,
+            connection.makefile("rb") as answers,
+        ):
             first = [answers.readline() for _ in range(2)]
-            connection.sendall(white[10:] + named + white + request + last)
+            connection.sendall(WHITE[10:] + named + WHITE + chunked + chunks + last)
             rest = (b"".join(first) + answers.read()).decode("latin-1").lower()
         assert re.findall(r"http/1.1 (\d+)", rest) == ["503", "503", "503", "200"]
+        assert rest.count(AT_ONCE) == 3
         assert rest.count("x-request-id: mine") == 2 and rest.count("x-request-id: ") == 4
         assert rest.count('"code":"queue_full"') == rest.count("retry-after: 1") == 3
-        assert rest.count("x-content-type-options: nosniff") >= 3
+        assert rest.count("x-content-type-options: nosniff") == rest.count("server-timing") == 4
         counted = own.client.get("/metrics").text
         assert 'limbeck_rejected_total{reason="queue_full"} 3.0' in counted
         series = 'limbeck_requests_total{method="POST",route="/classify",status="503"} 3.0'
         assert series in counted
+
+
+def test_a_request_behind_a_refusal_has_its_own_time(models: Path) -> None:
+    waiting = head("slow", len(WHITE)).replace(
+        b"Host: test", b"Host: test\r\nX-Request-Timeout-Ms: 2500\r\nConnection: close"
+    )
+    refused = head("endless", len(WHITE))
+    with (
+        full(models, keep_alive_s=1) as own,
+        sent(own.client, refused + WHITE + waiting + WHITE) as connection,
+        connection.makefile("rb") as answers,
+    ):
+        told = answers.read().decode("latin-1").lower()
+    assert re.findall(r"http/1.1 (\d+)", told) == ["503", "504"]
+
+
+def test_who_does_not_fetch_refusals_is_not_read_any_more(models: Path) -> None:
+    request = b"POST /classify?model=endless HTTP/1.1\r\nHost: test\r\n\r\n"
+    with full(models) as own:
+        before = peak_mib(own.process)
+        with sent(own.client, request) as connection:
+            connection.settimeout(3)
+            with pytest.raises(TimeoutError):
+                for _ in range(64):
+                    connection.sendall(request * 10_000)
+            assert own.client.get("/health/live").status_code == 200
+        assert peak_mib(own.process) < before + 32
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"api_keys": "sesame"}, "http/1.1 401 "),
+        ({"rate_limit": "2/hour"}, "http/1.1 429 "),
+        ({"cors_origins": "https://example.org"}, "access-control-allow-origin"),
+    ],
+)
+def test_keys_rates_and_origins_come_before_a_refusal(
+    models: Path, settings: dict[str, object], expected: str
+) -> None:
+    origin = b"Host: test\r\nOrigin: https://example.org\r\nConnection: close"
+    request = head("endless", len(WHITE)).replace(b"Host: test", origin)
+    with full(models, **settings) as own, sent(own.client, request) as connection:
+        answer = refusal(connection)
+    assert expected in answer and AT_ONCE not in answer
 
 
 def test_bodies_that_do_not_end_are_held_up_to_a_limit_and_given_back(models: Path) -> None:

@@ -24,6 +24,13 @@ def test_long_queries_are_read_as_well(client: httpx.Client) -> None:
     assert classify(client, f"{long}&purfy=true").status_code == 422
 
 
+def test_everything_that_is_wrong_is_told_at_once(client: httpx.Client) -> None:
+    headers = {**PGM_TYPE, "X-Request-Timeout-Ms": "0"}
+    answer = client.post("/classify?top_k=0&purfy=1", content=pgm(102), headers=headers)
+    wrong = [error["parameter"] for error in answer.json()["errors"]]
+    assert sorted(wrong) == ["X-Request-Timeout-Ms", "purfy", "top_k"]
+
+
 def test_other_methods_and_paths_are_the_frameworks(client: httpx.Client) -> None:
     answer = client.get("/classify")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
