@@ -41,9 +41,6 @@ class Queue(Protocol):
     def waits_since(self) -> float | None:
         """When the first item was queued, `time.monotonic()`; None if none waits."""
 
-    def full(self) -> bool:
-        """Whether enough waits for the largest batch."""
-
     def due(self) -> float:
         """When the waiting items should be computed, `time.monotonic()`."""
 
@@ -115,9 +112,8 @@ class Dispatcher:
         self._waking = False
         with self.changed:
             waits = self.closed or self._waits
-            full = any(queue.full() for queue in self._queues)
         if waits:
-            self._pause.end_if_done(loop, at_once=full)
+            self._pause.end_if_done(loop)
 
     def _notify(self) -> None:
         with self.changed:

@@ -129,10 +129,6 @@ class Lane(Generic[ItemT, ResultT]):
         """When the first item was queued; None if none waits."""
         return self._waiting[0].queued_at if self._waiting else None
 
-    def full(self) -> bool:
-        """Whether enough waits for the largest batch."""
-        return len(self._waiting) >= self._limits.batch_size
-
     def due(self) -> float:
         """At once, unless others are about to come and there is room for them."""
         since = self._waiting[0].queued_at

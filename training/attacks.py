@@ -53,8 +53,8 @@ def random_start(
 ) -> Tensor:
     """Images moved in a random direction, each by a random share of epsilon.
 
-    Starts that are all equally far away (L-inf: full of noise) train networks that know an attack by
-    its noise: ours withstood PGD from such starts on 96 images of 100 and from the image itself on 82.
+    Starts that are all equally far away (L-inf: full of noise) train networks that know an attack
+    by its noise: one withstood PGD from such starts on 96 images of 100, and from the image on 82.
     """
     if norm == "linf":
         direction = torch.rand(images.shape, generator=generator).to(images).mul_(2).sub_(1)

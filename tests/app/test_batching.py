@@ -23,9 +23,6 @@ class Once:
     def waits_since(self) -> float | None:
         return 0.0 if self._waiting else None
 
-    def full(self) -> bool:
-        return False
-
     def due(self) -> float:
         return 0.0
 

@@ -109,14 +109,3 @@ def test_those_who_ask_again_are_computed_together() -> None:
 
     asyncio.run(serve())
     assert sizes == [2, *[4] * 9, 2]
-
-
-def test_a_full_batch_waits_for_nobody() -> None:
-    async def watch() -> None:
-        pause = Pause(lambda: None, wanted=True)
-        pause.begin()
-        pause.expect(5, asyncio.get_running_loop())
-        pause.end_if_done(asyncio.get_running_loop(), at_once=True)
-        assert not pause.lasts
-
-    asyncio.run(watch())
