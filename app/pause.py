@@ -37,15 +37,18 @@ class Pause:
         self._ends_at = 0.0
         self._idle_s = 0.0
         self._watching = False
+        self._delivered = True
         self.lasts = False
 
     def begin(self) -> None:
         """On the inference thread: a batch is computed, and about to be delivered."""
+        self._delivered = not self._wanted
         self.lasts = self._wanted
 
     def expect(self, clients: int, loop: asyncio.AbstractEventLoop) -> None:
         """So many were answered, and may have more to ask at once."""
         if self._wanted:
+            self._delivered = True
             self._expected = clients
             self._ends_at = loop.time() + _LONGEST_S
 
@@ -55,6 +58,8 @@ class Pause:
 
     def end_if_done(self, loop: asyncio.AbstractEventLoop) -> None:
         """While something waits: end it, at once or when the others have come or do not come."""
+        if not self._delivered:
+            return  # how many to expect is not known yet; delivering ends with this call again
         if self._is_over(loop):
             self._end()
         elif not self._watching:

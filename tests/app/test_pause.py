@@ -69,6 +69,22 @@ def test_there_is_none_where_none_is_wanted() -> None:
     assert lasted_s(expected=5, wanted=False) < 0.01
 
 
+def test_it_does_not_end_before_it_is_known_whom_to_expect() -> None:
+    ends: list[None] = []
+
+    async def ask_early() -> None:
+        loop = asyncio.get_running_loop()
+        pause = Pause(lambda: ends.append(None), wanted=True)
+        pause.begin()
+        pause.end_if_done(loop)  # somebody else was queued while the batch was computed
+        assert pause.lasts and not ends
+        pause.expect(0, loop)
+        pause.end_if_done(loop)
+        assert not pause.lasts and len(ends) == 1
+
+    asyncio.run(ask_early())
+
+
 def test_those_who_ask_again_are_computed_together() -> None:
     """Two come while two others are computed: from then on all four are computed together."""
     sizes: list[int] = []
