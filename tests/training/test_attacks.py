@@ -114,6 +114,24 @@ def test_a_random_start_lies_in_the_ball(norm: Norm) -> None:
     assert float(started.min()) >= 0 and float(started.max()) <= 1
 
 
+def test_half_of_the_random_starts_are_blocks_of_many_sizes() -> None:
+    images = torch.full((400, 3, 12, 8), 0.5)
+    moves = random_start(images, 0.3, "linf", torch.Generator().manual_seed(0)) - images
+    at_the_edge = (moves.abs() - 0.3).abs().flatten(1).amax(1) < 1e-6
+    assert 160 < int(at_the_edge.sum()) < 240
+    blocks = moves[at_the_edge]
+    heights = {_longest_equal(block) for block in blocks}
+    widths = {_longest_equal(block.transpose(1, 2)) for block in blocks}
+    assert {1, 2, 3, 12} <= heights and {1, 2, 3, 8} <= widths
+    assert float(blocks.mean().abs()) < 0.05
+
+
+def _longest_equal(image: Tensor) -> int:
+    """How many rows of an image (C, H, W), from the top, are equal to the first."""
+    same = (image == image[:, :1]).all(dim=2).all(dim=0)
+    return int(same.int().cumprod(0).sum())
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_projection_leaves_what_is_inside(norm: Norm) -> None:
     images = 0.4 + 0.2 * unit_images(4)
