@@ -7,6 +7,7 @@ complete: the app would cost it a task, and the answer's way through every layer
 
 import asyncio
 from collections import Counter
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from app.errors import ServiceError, UnknownModel
@@ -54,9 +55,7 @@ class Admission:
         if port is not None and port == self._admin_port:
             return None
         try:
-            # Percent-encoded or not: the same as the route will find.
-            selector = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("model")
-            model = self._service.catalog.find(selector)
+            model = self._service.catalog.find(_selector_in(query))
             self._service.admit(model, 1 + self._coming[model.key])
         except UnknownModel:
             return None  # the route says so
@@ -77,3 +76,9 @@ class Admission:
         if not self._coming:
             asyncio.get_running_loop().call_soon(self._coming.clear)
         self._coming[model] += 1
+
+
+@lru_cache(64)
+def _selector_in(query: bytes) -> str | None:
+    """The model that a query asks for, percent-encoded or not: the same as the route will find."""
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("model")

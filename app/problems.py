@@ -1,6 +1,7 @@
 """Failures as answers: `application/problem+json` (RFC 9457), for every failure there is."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -37,14 +38,22 @@ def problem_bytes(error: ServiceError, headers: Headers) -> bytes:
         headers: beside those that every answer has.
     """
     body = orjson.dumps(error.problem())
+    head = _head(error.status, error.title, tuple(error.headers.items()), len(body))
+    return b"".join([head, *(b"%s: %s\r\n" % item for item in headers), b"\r\n", body])
+
+
+@lru_cache(64)
+def _head(
+    status: int, title: str, own_headers: tuple[tuple[str, str], ...], length_bytes: int
+) -> bytes:
+    """An answer's head up to the headers of one request; under overload thousands are the same."""
     own = [
         (b"content-type", MEDIA_TYPE.encode()),
-        *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
-        (b"content-length", str(len(body)).encode()),
-        *headers,
+        *((name.lower().encode(), value.encode()) for name, value in own_headers),
+        (b"content-length", str(length_bytes).encode()),
     ]
     lines = b"".join(b"%s: %s\r\n" % item for item in with_security(own))
-    return f"HTTP/1.1 {error.status} {error.title}\r\n".encode() + lines + b"\r\n" + body
+    return f"HTTP/1.1 {status} {title}\r\n".encode() + lines
 
 
 def install_problem_handlers(app: FastAPI) -> None:
