@@ -162,7 +162,7 @@ HARDENED = replace(
         agreement=0.2,
     ),
     distillation=StudentStage(
-        schedule=Schedule(epochs=12, batch_size=64, ema_decay=0.999),
+        schedule=Schedule(epochs=8, batch_size=64, ema_decay=0.999),
         attack=replace(_THROUGH, epsilon_scale=1.25),
         logits=0.5,
         cross_entropy=1.0,
