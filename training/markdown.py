@@ -15,10 +15,13 @@ SEES = {
 _CAPTIONS = {
     "examples.png": "Images drawn by the project or CC0 photographs, never images of the data set: "
     "clean, attacked (through the classifier alone, or through purifier and classifier), "
-    "purified, and what purification changed (grey is unchanged).",
+    "purified, and what purification changed (grey is unchanged). Below each image stands the "
+    "classifier's answer, orange where it is another than for the clean one.",
     "epsilon.png": "Accuracy over epsilon, each model attacked with full access to it.",
-    "detection.png": "Telling attacked from clean images by the shift.",
-    "training.png": "Training of each stage.",
+    "detection.png": "Telling attacked from clean images by the shift: how many of each attack's "
+    "images are caught at every rate of false alarms.",
+    "training.png": "Training of each stage: its loss, and accuracy on validation images: clean, "
+    "attacked through the classifier alone (grey-box), or through both (end-to-end).",
 }
 
 

@@ -72,7 +72,7 @@ def epsilon_plot(sweep: Sweep, headline: float) -> bytes:
         )
         axes.plot(epsilons, bare, "s--", color=ORANGE, markersize=4, label="classifier alone")
         axes.axvline(headline, color="#999999", linewidth=1, linestyle=":")
-        axes.text(headline, 1.03, f"ε = {headline:.3g}", ha="center", color="#555555", fontsize=9)
+        _label_above(axes, headline, f"ε = {headline:.3g}")
         axes.set_xlabel(f"ε ({_norm_name(sweep.norm)}, pixels in [0, 1])")
         axes.set_ylabel("accuracy under attack")
         axes.set_ylim(-0.02, 1.02)
@@ -100,14 +100,7 @@ def detection_plot(curves: Mapping[str, tuple[Sequence[float], Sequence[float], 
         chance = np.geomspace(_RAREST, 1, 100)
         axes.plot(chance, chance, color="#999999", linewidth=1, linestyle=":", label="chance")
         axes.axvline(FALSE_ALARM_RATE, color="#999999", linewidth=1)
-        axes.annotate(
-            f"alarm set to {FALSE_ALARM_RATE:.0%}",
-            (FALSE_ALARM_RATE, 0.2),
-            (4, 0),
-            textcoords="offset points",
-            color="#555555",
-            fontsize=9,
-        )
+        _label_above(axes, FALSE_ALARM_RATE, f"alarm set to {FALSE_ALARM_RATE:.0%}")
         axes.set_xscale("log")
         axes.set_xlim(_RAREST, 1)
         axes.set_xlabel("false alarms on clean images")
@@ -186,6 +179,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure with one pair of axes; no global state, no window."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
+
+
+def _label_above(axes: Axes, place: float, text: str) -> None:
+    """A note over a vertical line of axes that end just above 1."""
+    axes.text(place, 1.03, text, ha="center", color="#555555", fontsize=9)
 
 
 def _rgb(image: Tensor) -> np.ndarray[Any, Any]:
