@@ -106,15 +106,16 @@ def fgsm(
     labels: Tensor,
     *,
     epsilon: float,
+    norm: Norm = "linf",
     loss: Loss = cross_entropy_loss,
 ) -> Tensor:
-    """One step of the fast gradient sign method.
+    """One step of the fast gradient sign method; in L2 along the gradient itself.
 
     Source:
         Goodfellow, Shlens, Szegedy 2015.
     """
     gradient = input_gradient(model, images, labels, loss)
-    return project(_step(images, gradient, epsilon, "linf"), images, epsilon)
+    return project(_step(images, gradient, epsilon, norm), images, epsilon, norm)
 
 
 def pgd(

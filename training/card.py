@@ -64,6 +64,50 @@ class Sweep(_Frozen):
     points: tuple[SweepPoint, ...]
 
 
+class StepsPoint(_Frozen):
+    """Accuracies under one attack of the table of steps, each model attacked itself."""
+
+    attack: str
+    steps: int
+    bare: float
+    purified: float
+
+
+class Steps(_Frozen):
+    """Accuracy over the attack's number of steps: more of them must not help the defence."""
+
+    attack: str = Field(description="what the attacks have in common")
+    versions: str
+    norm: Norm
+    epsilon: float
+    n: int
+    seed: int
+    points: tuple[StepsPoint, ...]
+    autoattack_bare: float = Field(description="on the same images under AutoAttack")
+    autoattack_purified: float
+
+
+class CorruptionPoint(_Frozen):
+    """Accuracies on images that one common corruption spoils."""
+
+    kind: str
+    severity: int
+    setting: str = Field(description="the severity's parameter, for people")
+    bare: float
+    purified: float
+
+
+class Corruptions(_Frozen):
+    """Accuracy on images that nobody attacks and that are spoilt all the same."""
+
+    source: str = Field(description="how images were spoilt, and by which version of what")
+    n: int
+    seed: int = Field(description="of the noise")
+    clean_bare: float = Field(description="of the same images, unspoilt")
+    clean_purified: float
+    points: tuple[CorruptionPoint, ...]
+
+
 class Detection(_Frozen):
     """How well the shift tells attacked images from clean ones."""
 
@@ -108,6 +152,12 @@ class Card(_Frozen):
     rows: tuple[Row, ...]
     ablations: tuple[Ablation, ...]
     sweep: Sweep
+    # Cards from before these were measured lack them.
+    unseen: tuple[Row, ...] = Field(
+        (), description="attacks of another norm than that of training; no part of the headline"
+    )
+    steps: Steps | None = None
+    corruptions: Corruptions | None = None
     detection: tuple[Detection, ...]
     checks: tuple[Check, ...]
     attack_warnings: tuple[str, ...]
@@ -116,12 +166,12 @@ class Card(_Frozen):
     command: str
 
     def row(self, key: str) -> Row:
-        """The row of that key.
+        """The row of that key, those of unseen attacks included.
 
         Raises:
             KeyError: the card has none.
         """
-        return {row.key: row for row in self.rows}[key]
+        return {row.key: row for row in (*self.rows, *self.unseen)}[key]
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:

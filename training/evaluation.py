@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from app.bundle import CARD_FILE, Manifest, read_verified
 from training.ablation import TITLES, ablation_of
 from training.adversary import Attacked, Progress
+from training.alarm import attacked_groups, detection_rows, shifts_by_group
 from training.attacks import Norm
 from training.autoattack import VERSION
 from training.card import Ablation, Card, Check, Sweep
@@ -23,22 +25,18 @@ from training.checks import (
     masking_checks,
     zero_gradient_share,
 )
+from training.corruptions import corruptions_of
 from training.data import to_unit
 from training.pictures import card_pictures
 from training.publication import replace_files
 from training.report import command_line, report
-from training.rows import (
-    attacked_shifts,
-    bare_rows,
-    clean_rows,
-    detection_rows,
-    white_box_rows,
-    worst_row,
-)
+from training.rows import bare_rows, clean_rows, white_box_rows, worst_row
 from training.state import State, digest_of
+from training.steps import steps_check, steps_of
 from training.subject import Subject, load_subject, shifts_of, threshold_of, trial_of
 from training.sweep import sweep_of
 from training.trial import Protocol, Trial
+from training.unseen import attack_unseen, unseen_radius, unseen_rows
 from training.white_box import WhiteBox, attack_classifier, attack_pipeline
 
 CARD_PAGE = "CARD.md"
@@ -83,7 +81,9 @@ def evaluate_bundle(
     subject = load_subject(bundle_dir, data)
     chosen = epsilon if epsilon is not None else subject.recipe.epsilon
     make = Protocol.shortened if quick else Protocol
-    protocol = make(epsilon=chosen, norm=norm, n=min(n, len(subject.test)), seed=seed)
+    unseen_l2 = unseen_radius(subject.recipe, subject.manifest.input.channels)
+    n = min(n, len(subject.test))
+    protocol = make(epsilon=chosen, norm=norm, n=n, seed=seed, unseen_l2=unseen_l2)
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
     card, curves = evaluate(subject, trial)
     progress("plots")
@@ -105,10 +105,7 @@ def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str,
     Raises:
         BrokenEvaluation: the evaluation failed its own tests.
     """
-    for name, network in subject.networks.items():
-        check_eval_mode(network, name)
-    check_model(trial.networks["classifier"], trial.images, trial.labels, "the classifier")
-    check_model(trial.pipeline(), trial.images, trial.labels, "purifier and classifier")
+    _check_models(subject, trial)
     test_images = to_unit(subject.test.images).to(trial.images.device)
     rows = clean_rows(trial, test_images, subject.test.labels.to(trial.images.device))
     bare = attack_classifier(trial)
@@ -117,30 +114,54 @@ def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str,
     ablations, sweep = _checked_first(trial, bare)
     found = attack_pipeline(trial)
     rows += white_box_rows(trial, found)
+    unseen = attack_unseen(trial)
+    steps = steps_of(trial, bare.robust, found.autoattack.robust)
     clean_shifts = shifts_of(trial, to_unit(subject.test.images))
-    attacked = attacked_shifts(trial, bare, found)
+    groups = attacked_groups(trial, bare, found, unseen)
+    attacked = shifts_by_group(trial, groups)
+    threshold = threshold_of(subject, trial)
     card = Card(
         rows=tuple(rows),
         headline=worst_row(trial, found),
         ablations=ablations,
         sweep=sweep,
-        checks=_masking(trial, found),
-        detection=detection_rows(trial, clean_shifts, attacked, threshold_of(subject, trial)),
-        attack_warnings=tuple(sorted(trial.warnings)),
-        omitted=_omitted(trial),
-        bundle=subject.manifest.name,
-        version=subject.manifest.version,
-        quick=trial.protocol.quick,
-        data=subject.data,
-        data_sha256=digest_of(subject.test.images, subject.test.labels),
-        norm=trial.protocol.norm,
-        epsilon=trial.protocol.epsilon,
-        n=trial.protocol.n,
-        seed=trial.protocol.seed,
-        versions=_versions(),
-        command=_command(subject, trial.protocol),
+        unseen=unseen_rows(trial, unseen),
+        steps=steps,
+        corruptions=corruptions_of(trial),
+        checks=(*_masking(trial, found), steps_check(steps)),
+        detection=detection_rows(trial, clean_shifts, groups, attacked, threshold),
+        **_about(subject, trial),
     )
-    return card, {"clean": ("clean", clean_shifts), **attacked}
+    curves = {group.key: (group.title, attacked[group.key]) for group in groups}
+    return card, {"clean": ("clean", clean_shifts), **curves}
+
+
+def _check_models(subject: Subject, trial: Trial) -> None:
+    """Raise unless the networks are what attacks expect."""
+    for name, network in subject.networks.items():
+        check_eval_mode(network, name)
+    check_model(trial.networks["classifier"], trial.images, trial.labels, "the classifier")
+    check_model(trial.pipeline(), trial.images, trial.labels, "purifier and classifier")
+
+
+def _about(subject: Subject, trial: Trial) -> dict[str, Any]:
+    """What a card says of itself: the bundle, the images, the protocol and the programs."""
+    protocol = trial.protocol
+    return {
+        "attack_warnings": tuple(sorted(trial.warnings)),
+        "omitted": _omitted(trial),
+        "bundle": subject.manifest.name,
+        "version": subject.manifest.version,
+        "quick": protocol.quick,
+        "data": subject.data,
+        "data_sha256": digest_of(subject.test.images, subject.test.labels),
+        "norm": protocol.norm,
+        "epsilon": protocol.epsilon,
+        "n": protocol.n,
+        "seed": protocol.seed,
+        "versions": _versions(),
+        "command": _command(subject, protocol),
+    }
 
 
 def _masking(trial: Trial, found: WhiteBox) -> tuple[Check, ...]:

@@ -15,11 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from training.card import Sweep
+from training.detection import FALSE_ALARM_RATE
 
 # Colours of Okabe and Ito, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-PURIFIED = "purified, attacked end-to-end"
-_COLOURS = (BLUE, ORANGE, GREEN, PINK)
+_COLOURS = (BLUE, ORANGE, GREEN, PINK, "#e69f00", "#56b4e9", "#222222")
+# Curves often coincide: dashes let the one below show.
+_DASHES = ("-", "--", "-.", ":")
+_RAREST = 1e-3  # false alarms; a smaller share of the clean images is too few to mean anything
 _STYLE: dict[RcKeyType, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -69,7 +72,7 @@ def epsilon_plot(sweep: Sweep, headline: float) -> bytes:
         )
         axes.plot(epsilons, bare, "s--", color=ORANGE, markersize=4, label="classifier alone")
         axes.axvline(headline, color="#999999", linewidth=1, linestyle=":")
-        axes.text(headline, 1.03, f"ε = {headline:.3g}", ha="center", color="#555555", fontsize=9)
+        _label_above(axes, headline, f"ε = {headline:.3g}")
         axes.set_xlabel(f"ε ({_norm_name(sweep.norm)}, pixels in [0, 1])")
         axes.set_ylabel("accuracy under attack")
         axes.set_ylim(-0.02, 1.02)
@@ -79,26 +82,33 @@ def epsilon_plot(sweep: Sweep, headline: float) -> bytes:
 
 
 def detection_plot(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]]) -> bytes:
-    """ROC curves of detection by shift: title to false alarms, detections and AUROC."""
+    """ROC curves of detection by shift: title to false alarms, detections and AUROC.
+
+    False alarms are drawn in powers of ten, for the alarm is set to one in a hundred.
+    """
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(5.2, 4.6)
-        for colour, (title, (false_alarms, detections, area)) in zip(
-            _COLOURS, curves.items(), strict=False
-        ):
+        figure, axes = _figure(6.6, 5.2 + 0.1 * len(curves))
+        for index, (title, (false_alarms, detections, area)) in enumerate(curves.items()):
             axes.step(
                 false_alarms,
                 detections,
                 where="post",
-                color=colour,
+                color=_COLOURS[index % len(_COLOURS)],
+                linestyle=_DASHES[index % len(_DASHES)],
                 label=f"{title} (AUROC {area:.3f})",
             )
-        axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":", label="chance")
+        chance = np.geomspace(_RAREST, 1, 100)
+        axes.plot(chance, chance, color="#999999", linewidth=1, linestyle=":", label="chance")
+        axes.axvline(FALSE_ALARM_RATE, color="#999999", linewidth=1)
+        _label_above(axes, FALSE_ALARM_RATE, f"alarm set to {FALSE_ALARM_RATE:.0%}")
+        axes.set_xscale("log")
+        axes.set_xlim(_RAREST, 1)
         axes.set_xlabel("false alarms on clean images")
-        axes.set_ylabel("attacked images detected")
+        axes.set_ylabel("attacked images caught")
         axes.set_ylim(-0.02, 1.02)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0))
-        figure.legend(loc="outside lower center", fontsize=9)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        figure.legend(loc="outside lower center", fontsize=9, ncols=1)
         return _png(figure)
 
 
@@ -169,6 +179,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure with one pair of axes; no global state, no window."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
+
+
+def _label_above(axes: Axes, place: float, text: str) -> None:
+    """A note over a vertical line of axes that end just above 1."""
+    axes.text(place, 1.03, text, ha="center", color="#555555", fontsize=9)
 
 
 def _rgb(image: Tensor) -> np.ndarray[Any, Any]:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -98,7 +98,10 @@ class StudentStage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that one bundle's training depends on, beside the data."""
+    """Everything that one bundle's training depends on, beside the data.
+
+    Bundles from before a setting marked `later` have its default.
+    """
 
     name: str
     epsilon: float  # L-inf, in [0, 1] pixel units
@@ -112,6 +115,8 @@ class Recipe:
     surrogate: Schedule  # of the separately trained pipeline that transfer attacks use
     seed: int = 0
     validation_fraction: float = 0.05
+    # The evaluation's alone: nothing trains against it. None: 2.0 for grey images, 0.5 for colour.
+    unseen_l2: float | None = field(default=None, metadata={"later": True})
 
 
 _MNIST_AUGMENTATION = Augmentation(shift=0.07, rotation_degrees=10.0, scale=0.1)
@@ -185,7 +190,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     """The recipe that `settings_of` wrote.
 
     Raises:
-        ValueError: a setting is missing, unknown or of another type.
+        ValueError: a setting is missing (unless it came later), unknown or of another type.
     """
     recipe: Recipe = _built(Recipe, settings, "recipe")
     return recipe
@@ -223,13 +228,13 @@ def _built(wanted: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError(f"{path} must be an object, got {value!r}")
         hints = get_type_hints(wanted)
-        names = {item.name for item in dataclasses.fields(wanted)}
-        if names != set(value):
-            raise ValueError(
-                f"{path}: settings {sorted(names ^ set(value))} are unknown or missing"
-            )
+        fields = dataclasses.fields(wanted)
+        needed = {item.name for item in fields if "later" not in item.metadata}
+        wrong = (needed - set(value)) | (set(value) - {item.name for item in fields})
+        if wrong:
+            raise ValueError(f"{path}: settings {sorted(wrong)} are unknown or missing")
         return wanted(
-            **{name: _built(hints[name], value[name], f"{path}.{name}") for name in names}
+            **{name: _built(hints[name], value[name], f"{path}.{name}") for name in value}
         )
     if origin is types.UnionType:
         if value is None:

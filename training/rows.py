@@ -4,8 +4,7 @@ from torch import Tensor
 
 from training.adversary import Attacked, is_correct
 from training.autoattack import VERSION
-from training.card import Detection, Row, accuracy_row
-from training.detection import auroc, shifts
+from training.card import Row, accuracy_row
 from training.trial import OWN_VERSION, Trial
 from training.white_box import LOSSES, WhiteBox, attack_name, autoattack_settings
 
@@ -112,55 +111,4 @@ def worst_row(trial: Trial, found: WhiteBox) -> Row:
         sees="everything",
         attack="all of the end-to-end attacks and the transfer",
         versions=f"{VERSION}; {OWN_VERSION}",
-    )
-
-
-def attacked_shifts(trial: Trial, bare: Attacked, found: WhiteBox) -> dict[str, tuple[str, Tensor]]:
-    """The images that detection is tried on: title and shifts (M,) of each kind.
-
-    An attack leaves images alone that were wrong from the start, and AutoAttack also those that it
-    cannot break: these are clean, and would flatter or blur a detector.
-    """
-    clean_right = is_correct(trial.networks["classifier"], trial.images, trial.labels)
-    right_together = is_correct(trial.pipeline(), trial.images, trial.labels)
-    margin = found.pgd["margin"]
-    worst = found.autoattack
-    kinds = {
-        "grey_box": ("Grey-box AutoAttack", bare.images[clean_right & ~bare.robust]),
-        "end_to_end": ("End-to-end PGD, margin loss", margin.images[right_together]),
-        "end_to_end_successes": (
-            "End-to-end AutoAttack, successes only",
-            worst.images[right_together & ~worst.robust],
-        ),
-    }
-    return {
-        key: (title, shifts(trial.networks["student"], trial.networks["classifier"], images))
-        for key, (title, images) in kinds.items()
-        if len(images)
-    }
-
-
-def detection_rows(
-    trial: Trial, clean: Tensor, attacked: dict[str, tuple[str, Tensor]], threshold_bits: float
-) -> tuple[Detection, ...]:
-    """How well the shift tells attacked from clean test images; clean (M,) shifts in bits."""
-    protocol = trial.protocol
-    return tuple(
-        Detection(
-            key=key,
-            title=title,
-            attack=title,
-            versions=OWN_VERSION if "PGD" in title else VERSION,
-            sees="classifier" if key == "grey_box" else "everything",
-            norm=protocol.norm,
-            epsilon=protocol.epsilon,
-            seed=protocol.seed,
-            n_clean=len(clean),
-            n_attacked=len(values),
-            auroc=auroc(clean, values),
-            threshold_bits=threshold_bits,
-            false_alarms=float((clean > threshold_bits).double().mean()),
-            detected=float((values > threshold_bits).double().mean()),
-        )
-        for key, (title, values) in attacked.items()
     )

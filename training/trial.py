@@ -28,6 +28,8 @@ class Protocol:
         n: attacked test images.
         seed: of the choice of images and of every attack.
         quick: shortened attacks, for trial runs.
+        unseen_l2: radius of the L2 attacks that nothing was trained against; 0: none are run.
+        step_counts: PGD's, in the table of more and more steps.
     """
 
     epsilon: float
@@ -42,10 +44,20 @@ class Protocol:
     sweep_n: int = 250
     brief_steps: int = 40
     batch_size: int = 250
+    unseen_l2: float = 0.0
+    unseen_n: int = 500
+    step_counts: tuple[int, ...] = (5, 10, 20, 40, 100)
+    steps_n: int = 250
+    corruptions_n: int = 1000
 
     @classmethod
     def shortened(
-        cls, epsilon: float, norm: Norm = "linf", n: int = 50, seed: int = 0
+        cls,
+        epsilon: float,
+        norm: Norm = "linf",
+        n: int = 50,
+        seed: int = 0,
+        unseen_l2: float = 0.0,
     ) -> "Protocol":
         """A protocol that takes seconds and measures nothing."""
         return cls(
@@ -60,6 +72,11 @@ class Protocol:
             ablation_n=min(n, 30),
             sweep_n=min(n, 30),
             brief_steps=20,
+            unseen_l2=unseen_l2,
+            unseen_n=min(n, 30),
+            step_counts=(5, 20),
+            steps_n=min(n, 30),
+            corruptions_n=min(n, 30),
         )
 
 

@@ -63,8 +63,13 @@ def autoattack_settings(trial: Trial) -> Settings:
 
 def attack_name(settings: Settings) -> str:
     """AutoAttack with its parts, for people."""
+    return f"AutoAttack ({parts_name(settings)})"
+
+
+def parts_name(settings: Settings) -> str:
+    """Some of AutoAttack's parts, for people."""
     parts = [_TITLES.get(name, f"Square {settings.queries:,} queries") for name in settings.attacks]
-    return f"AutoAttack ({', '.join(parts)})"
+    return ", ".join(parts)
 
 
 def attack_classifier(trial: Trial) -> Attacked:

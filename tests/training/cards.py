@@ -2,7 +2,35 @@
 
 import torch
 
-from training.card import Ablation, Card, Check, Detection, Sweep, SweepPoint, accuracy_row
+from training.card import (
+    Ablation,
+    Card,
+    Check,
+    CorruptionPoint,
+    Corruptions,
+    Detection,
+    Row,
+    Steps,
+    StepsPoint,
+    Sweep,
+    SweepPoint,
+    accuracy_row,
+)
+
+
+def _unseen(correct: torch.Tensor) -> Row:
+    return accuracy_row(
+        "unseen_l2",
+        "Unseen threat, end-to-end",
+        correct,
+        defence="student",
+        sees="everything",
+        attack="APGD-CE",
+        versions="1",
+        norm="l2",
+        epsilon=1.75,
+        seed=0,
+    )
 
 
 def make_card(*, quick: bool = False, masked: bool = False) -> Card:
@@ -56,6 +84,33 @@ def make_card(*, quick: bool = False, masked: bool = False) -> Card:
                 SweepPoint(epsilon=0.0, bare=1.0, purified=0.98),
                 SweepPoint(epsilon=0.3, bare=0.0, purified=0.5),
                 SweepPoint(epsilon=1.0, bare=0.0, purified=0.0),
+            ),
+        ),
+        unseen=(_unseen(torch.arange(40) < 29),),
+        steps=Steps(
+            attack="an attack",
+            versions="1",
+            norm="linf",
+            epsilon=0.3,
+            n=250,
+            seed=0,
+            points=(
+                StepsPoint(attack="FGSM", steps=1, bare=0.2, purified=0.75),
+                StepsPoint(attack="PGD-100", steps=100, bare=0.0, purified=0.61),
+            ),
+            autoattack_bare=0.0,
+            autoattack_purified=0.58,
+        ),
+        corruptions=Corruptions(
+            source="a program",
+            n=1000,
+            seed=0,
+            clean_bare=0.99,
+            clean_purified=0.98,
+            points=(
+                CorruptionPoint(
+                    kind="JPEG", severity=2, setting="quality 25", bare=0.71, purified=0.83
+                ),
             ),
         ),
         detection=(

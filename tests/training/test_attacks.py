@@ -45,6 +45,7 @@ def unit_images(count: int, seed: int = 0) -> Tensor:
 
 ATTACKS: dict[str, tuple[Attack, Norm, dict[str, object]]] = {
     "fgsm": (fgsm, "linf", {}),
+    "fgsm l2": (fgsm, "l2", {"norm": "l2"}),
     "pgd linf": (pgd, "linf", {"steps": 20, "step_size": 0.05}),
     "pgd l2": (pgd, "l2", {"steps": 60, "step_size": 0.05, "norm": "l2"}),
     "pgd margin": (pgd, "linf", {"steps": 20, "step_size": 0.05, "loss": margin_loss}),

@@ -31,9 +31,16 @@ def test_a_row_counts_its_images() -> None:
     assert row.low < 0.75 < row.high
 
 
+def test_a_card_made_before_a_field_existed_still_loads() -> None:
+    older = make_card().model_dump(exclude={"unseen", "steps", "corruptions"})
+    card = Card.model_validate(older)
+    assert (card.unseen, card.steps, card.corruptions) == ((), None, None)
+
+
 def test_a_card_survives_its_file_and_refuses_what_it_does_not_know() -> None:
     card = make_card()
     assert Card.model_validate_json(card.model_dump_json()) == card
     assert card.row("purified_clean").accuracy == 0.98
+    assert card.row("unseen_l2").correct == 29
     with pytest.raises(ValidationError, match="surprise"):
         Card.model_validate({**card.model_dump(), "surprise": 1})

@@ -154,7 +154,12 @@ def test_the_card_holds_every_row_and_lies_in_the_bundle(trained: Trained, tmp_p
     assert [ablation.key for ablation in card.ablations] == ["normal_teacher"]
     assert any("ablation_both" in omitted for omitted in card.omitted)
     assert card.quick and "--quick" in card.command
-    assert {item.key for item in card.detection} >= {"grey_box", "end_to_end"}
+    assert {item.key for item in card.detection} >= {"grey_box", "end_to_end", "transfer"}
+    assert [row.key for row in card.unseen] == ["unseen_l2_bare", "unseen_l2"]
+    assert all((row.norm, row.epsilon, row.n) == ("l2", 2.0, 30) for row in card.unseen)
+    assert card.steps is not None and card.steps.points[-1].attack == "PGD-20"
+    assert card.corruptions is not None and len(card.corruptions.points) == 12
+    assert "steps" in {check.key for check in card.checks}
 
     manifest = read_manifest(trained.bundle)
     written = Card.model_validate_json(read_verified(trained.bundle, manifest, "card.json"))

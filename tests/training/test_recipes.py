@@ -95,3 +95,10 @@ def test_settings_of_another_program_are_refused() -> None:
         recipe_of(settings)
     with pytest.raises(ValueError, match=r"\['colour'\]"):
         recipe_of({**settings_of(PAPER), "colour": "red"})
+
+
+def test_settings_recorded_before_a_setting_existed_have_its_default() -> None:
+    older = settings_of(PAPER)
+    del older["unseen_l2"]
+    assert recipe_of(older) == PAPER
+    assert overridden(PAPER, ["unseen_l2=1.5"]).unseen_l2 == 1.5

@@ -15,6 +15,23 @@ def test_the_page_states_the_worst_case_first_and_how_to_run_it_again() -> None:
     assert all(f"]({name})" in page for name in PICTURES)
 
 
+def test_the_page_shows_what_else_was_tried_apart_from_the_worst_case() -> None:
+    page = report(make_card(), PICTURES)
+    assert "## Unseen threat: L2" in page and "L2 1.75, seed 0" in page
+    assert "| **72.5** (57.2 to 83.9) | 40 |" in page
+    assert "| FGSM | 20.0 | 75.0 |\n| PGD-100 | 0.0 | 61.0 |\n| AutoAttack | 0.0 | 58.0 |" in page
+    assert "| None | - | - | 99.0 | 98.0 |\n| JPEG | 2 | quality 25 | 71.0 | 83.0 |" in page
+    assert "1.0 % (0.2 to 5.4, n = 100)" in page
+
+
+def test_an_older_card_without_them_has_no_empty_sections() -> None:
+    older = make_card().model_copy(update={"unseen": (), "steps": None, "corruptions": None})
+    page = report(older, PICTURES)
+    for title in ("Unseen", "number of steps", "corruptions"):
+        assert title not in page
+    assert "Only L∞ perturbations were tried" in page
+
+
 def test_pictures_that_are_not_there_are_not_shown() -> None:
     assert "](training.png)" not in report(make_card(), PICTURES)
 

@@ -1,0 +1,104 @@
+"""Accuracy over the attack's number of steps.
+
+A defence that hides its gradients survives one step and looks better the fewer steps are taken; one
+that holds loses a little more with every step and then no more.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from training.adversary import STEP_SHARES, Attacked, is_correct, pgd_cascade
+from training.attacks import cross_entropy_loss, fgsm
+from training.card import Check, Steps, StepsPoint
+from training.checks import ball_is_held
+from training.trial import OWN_VERSION, Trial
+
+# Of the images, which are few, that more steps may leave standing without meaning anything.
+NOISE = 0.02
+
+
+def steps_of(trial: Trial, autoattack_bare: Tensor, autoattack_purified: Tensor) -> Steps:
+    """One-step and ever longer attacks, on the classifier alone and on the whole pipeline.
+
+    Args:
+        trial: what is attacked.
+        autoattack_bare: (N,) bool, the trial's images that stand after AutoAttack on the
+            classifier alone.
+        autoattack_purified: the same, on the whole pipeline.
+    """
+    protocol = trial.protocol
+    bare, pipeline = trial.networks["classifier"], trial.pipeline()
+    points = tuple(
+        StepsPoint(
+            attack=_title(count),
+            steps=count,
+            bare=_accuracy(trial, "classifier alone", bare, count),
+            purified=_accuracy(trial, "end-to-end", pipeline, count),
+        )
+        for count in (1, *protocol.step_counts)
+    )
+    return Steps(
+        attack=f"cross-entropy loss, steps of {STEP_SHARES[0]:g} epsilon, one random start",
+        versions=OWN_VERSION,
+        norm=protocol.norm,
+        epsilon=protocol.epsilon,
+        n=len(trial.first(protocol.steps_n)[0]),
+        seed=protocol.seed,
+        points=points,
+        autoattack_bare=float(autoattack_bare[: protocol.steps_n].double().mean()),
+        autoattack_purified=float(autoattack_purified[: protocol.steps_n].double().mean()),
+    )
+
+
+def steps_check(steps: Steps) -> Check:
+    """Whether the longest attack is, but for noise, the strongest of the table."""
+    last = steps.points[-1]
+    best = min(steps.points, key=lambda point: point.purified)
+    return Check(
+        key="steps",
+        passed=last.purified - best.purified <= NOISE,
+        finding=f"{last.attack} leaves {last.purified:.1%} of {steps.n}, the strongest with no "
+        f"more steps ({best.attack}) leaves {best.purified:.1%}",
+    )
+
+
+def _title(count: int) -> str:
+    """The attack with so many steps, for people."""
+    return "FGSM" if count == 1 else f"PGD-{count}"
+
+
+def _accuracy(trial: Trial, name: str, model: nn.Module, count: int) -> float:
+    """Accuracy of one model after so many steps; one step is FGSM from the image itself."""
+    protocol = trial.protocol
+    images, labels = trial.first(protocol.steps_n)
+
+    def single() -> Attacked:
+        parts = zip(
+            torch.split(images, protocol.batch_size),
+            torch.split(labels, protocol.batch_size),
+            strict=True,
+        )
+        stepped = torch.cat(
+            [fgsm(model, *part, epsilon=protocol.epsilon, norm=protocol.norm) for part in parts]
+        )
+        standing = is_correct(model, images, labels)
+        return Attacked(stepped, standing & is_correct(model, stepped, labels))
+
+    many = partial(
+        pgd_cascade,
+        model,
+        images,
+        labels,
+        epsilon=protocol.epsilon,
+        losses=(cross_entropy_loss,),
+        steps=count,
+        norm=protocol.norm,
+        seed=protocol.seed,
+        batch_size=protocol.batch_size,
+    )
+    run = single if count == 1 else many
+    attacked = trial.attack(f"{_title(count)} - {name}", run, model)
+    ball_is_held(attacked, images, protocol.epsilon, protocol.norm)
+    return float(attacked.robust.double().mean())
