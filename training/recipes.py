@@ -173,7 +173,6 @@ HARDENED = replace(
         cross_entropy=1.0,
         clean_cross_entropy=0.5,
     ),
-    ablation=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
     surrogate=Schedule(epochs=2, batch_size=64, ema_decay=0.998),
 )
 
