@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.recipes import RECIPES
+from training import recipe_commands
+from training.recipe_book import RECIPES
+from training.recipe_file import SUFFIX
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -15,18 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments_given = list(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(arguments_given)
     try:
-        # PyTorch takes seconds to import: a misspelt argument is answered without it.
-        from training import commands
-
-        match arguments.command:
-            case "run":
-                commands.run(arguments, arguments_given)
-            case "evaluate":
-                commands.evaluate(arguments)
-            case "data":
-                commands.data(arguments)
-            case "list":
-                commands.show(arguments)
+        _obey(arguments, arguments_given)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
@@ -34,6 +25,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"limbeck-train: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _obey(arguments: argparse.Namespace, arguments_given: Sequence[str]) -> None:
+    """Do what the command says.
+
+    PyTorch takes seconds to import: what can be answered without it is.
+    """
+    if arguments.command == "list":
+        return recipe_commands.show(arguments)
+    if arguments.command == "init":
+        return recipe_commands.init(arguments)
+    from training import commands
+
+    match arguments.command:
+        case "run":
+            commands.run(arguments, arguments_given)
+        case "evaluate":
+            commands.evaluate(arguments)
+        case "data":
+            commands.data(arguments)
+    return None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,11 +60,22 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("--mirror", metavar="URL", help="take the files from here instead")
     shown = commands.add_parser("list", help="show the recipes, or one with all its settings")
     shown.add_argument("recipe", nargs="?", choices=sorted(RECIPES))
+    written = commands.add_parser("init", help="write a recipe file with comments, to edit")
+    written.add_argument("recipe", nargs="?", choices=sorted(RECIPES), default="hardened")
+    written.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"to write (default: <recipe>{SUFFIX}); - prints it",
+    )
     return root
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", choices=sorted(RECIPES))
+    command.add_argument(
+        "recipe", type=_recipe, help=f"{', '.join(sorted(RECIPES))}, or a file *{SUFFIX} of init"
+    )
     _add_data(command)
     command.add_argument("--out", type=Path, default=Path("models"), metavar="DIR")
     command.add_argument("--name", help="of the bundle (default: of the data set)")
@@ -73,6 +96,15 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--no-evaluate", dest="evaluate", action="store_false", help="skip the robustness card"
     )
     _add_protocol(command)
+
+
+def _recipe(name: str) -> str:
+    """The name of a recipe or of a recipe file; the file is read later."""
+    if name in RECIPES or name.endswith(SUFFIX):
+        return name
+    raise argparse.ArgumentTypeError(
+        f"no recipe {name!r}: choose from {', '.join(sorted(RECIPES))}, or give a file *{SUFFIX}"
+    )
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:

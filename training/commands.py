@@ -1,6 +1,5 @@
 """What the commands of `limbeck-train` do, apart from reading their arguments."""
 
-import json
 import re
 import shlex
 import tempfile
@@ -18,14 +17,15 @@ from training.export import PARITY_BATCHES
 from training.networks import multiply_adds, parameters
 from training.provenance import provenance_of
 from training.publication import write_bundle
-from training.recipes import RECIPES, Recipe, overridden, settings_of
+from training.recipe_file import recipe_named
+from training.recipes import Recipe, overridden
 from training.stages import Run, build_classifier, build_purifier, run_stages
 from training.weights import save_networks
 
 
 def run(arguments: Namespace, command_line: Sequence[str]) -> None:
     """Train, export and evaluate a bundle."""
-    recipe = overridden(RECIPES[arguments.recipe], arguments.set)
+    recipe = overridden(recipe_named(arguments.recipe), arguments.set)
     chosen = device(arguments)
     dataset = load_dataset(arguments.data, _spec(arguments))
     suffix = "" if recipe.name == "hardened" else f"-{recipe.name}"
@@ -126,24 +126,6 @@ def evaluate(arguments: Namespace) -> None:
 def data(arguments: Namespace) -> None:
     """Fetch a public data set."""
     fetch(arguments.name, arguments.out, mirror=arguments.mirror, report=report)
-
-
-def show(arguments: Namespace) -> None:
-    """Print every recipe, or one with all its settings."""
-    for name, recipe in RECIPES.items():
-        if arguments.recipe in (None, name):
-            print(f"{name}: L-inf epsilon {recipe.epsilon:g}, seed {recipe.seed}")
-    if arguments.recipe is not None:
-        _print_settings(settings_of(RECIPES[arguments.recipe]))
-
-
-def _print_settings(settings: dict[str, object], path: str = "") -> None:
-    """Every setting as `--set` takes it."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            _print_settings(value, f"{path}{name}.")
-        else:
-            print(f"  {path}{name}={json.dumps(value)}")
 
 
 def describe(recipe: Recipe, spec: InputSpec, classes: int) -> None:

@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from tests.training.file_server import FileServer, serving
 from training.card import Card
 from training.cli import INTERRUPTED, main
 from training.digits import draw_digits, write_digit_dataset
-from training.recipes import HARDENED, overridden, settings_of
+from training.recipe_book import HARDENED, PAPER, PURPOSES
+from training.recipe_file import read_recipe, write_recipe
+from training.recipes import overridden, settings_of
 
 # Enough for the evaluation to find the undefended classifier broken, and no more.
 SETTINGS = (
@@ -220,8 +223,37 @@ def test_every_shown_setting_can_be_set(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert sorted(names) == ["hardened", "paper"]
+    recipes, hint = capsys.readouterr().out.split("\n\n")
+    lines = recipes.splitlines()
+    assert lines[::2] == [f"{name}: {purpose}" for name, purpose in PURPOSES.items()]
+    assert all("L-inf epsilon 0.3, attacks on" in line for line in lines[1::2])
+    assert "limbeck-train init <recipe>" in hint
+
+
+def test_a_recipe_is_written_to_a_file_and_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    assert "wrote hardened.toml" in capsys.readouterr().out
+    assert main(["init", "-o", "-"]) == 0
+    assert capsys.readouterr().out == Path("hardened.toml").read_text()
+    assert main(["init", "paper", "-o", "mine.toml"]) == 0
+    assert read_recipe(Path("mine.toml")) == PAPER
+    assert main(["init", "paper", "-o", "mine.toml"]) == 1
+    assert "mine.toml is there already" in capsys.readouterr().err
+
+
+def test_a_recipe_file_stands_for_a_recipe_and_can_be_overridden(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    write_recipe(replace(PAPER, name="mine"), recipe)
+    where = ["--data", str(digits), "--work", str(tmp_path / "work")]
+    assert main(["run", str(recipe), *where, "--set", "epoch=3"]) == 1
+    assert "no setting 'epoch' in recipe mine" in capsys.readouterr().err
+    assert main(["run", str(tmp_path / "none.toml"), *where]) == 1
+    assert "none.toml: cannot be read" in capsys.readouterr().err
 
 
 def test_public_data_is_fetched_from_the_mirror(
