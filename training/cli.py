@@ -10,6 +10,12 @@ from training.recipe_book import RECIPES
 from training.recipe_file import SUFFIX
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_GOES_ON = "goes on from the last checkpoint"
+_STOPPED = {
+    "run": f"stopped; the same command, or limbeck-train resume WORKDIR, {_GOES_ON}",
+    "resume": f"stopped; the same command {_GOES_ON}",
+    "evaluate": "stopped; with --state the same command goes on from the last attack that ended",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _obey(arguments, arguments_given)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(_STOPPED.get(arguments.command, "stopped"), file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"limbeck-train: {error}", file=sys.stderr)
@@ -36,11 +42,18 @@ def _obey(arguments: argparse.Namespace, arguments_given: Sequence[str]) -> None
         return recipe_commands.show(arguments)
     if arguments.command == "init":
         return recipe_commands.init(arguments)
-    from training import commands
+    from training import commands, comparison_report, resumption
 
     match arguments.command:
         case "run":
             commands.run(arguments, arguments_given)
+        case "resume":
+            order = resumption.read_order(arguments.work)
+            meant = resumption.placed(parser().parse_args(order.command), order.folder)
+            meant.work = arguments.work
+            commands.run(meant, order.command, order)
+        case "compare":
+            comparison_report.compare(arguments)
         case "evaluate":
             commands.evaluate(arguments)
         case "data":
@@ -53,7 +66,13 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="limbeck-train", description=__doc__)
     commands = root.add_subparsers(dest="command", required=True)
     _add_run(commands.add_parser("run", help="train, export and evaluate a bundle"))
+    resumed = commands.add_parser("resume", help="go on with a run that was interrupted")
+    resumed.add_argument("work", type=Path, metavar="WORKDIR", help="of the run, as runs/mnist")
     _add_evaluate(commands.add_parser("evaluate", help="make a bundle's robustness card"))
+    compared = commands.add_parser("compare", help="show robustness cards side by side")
+    compared.add_argument("first", type=Path, help="a bundle, as models/mnist/1, or a card.json")
+    compared.add_argument("others", type=Path, nargs="+", help="to compare with the first")
+    compared.add_argument("--markdown", action="store_true", help="print a Markdown table")
     fetch = commands.add_parser("data", help="fetch a public data set")
     fetch.add_argument("name", help="mnist, cifar10 or gtsrb")
     fetch.add_argument("--out", type=Path, default=Path("data"), metavar="DIR")
