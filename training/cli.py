@@ -5,9 +5,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.recipes import RECIPES
+from training import recipe_commands
+from training.recipe_book import RECIPES
+from training.recipe_file import SUFFIX
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_GOES_ON = "goes on from the last checkpoint"
+_STOPPED = {
+    "run": f"stopped; the same command, or limbeck-train resume WORKDIR, {_GOES_ON}",
+    "resume": f"stopped; the same command {_GOES_ON}",
+    "evaluate": "stopped; with --state the same command goes on from the last attack that ended",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,20 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments_given = list(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(arguments_given)
     try:
-        # PyTorch takes seconds to import: a misspelt argument is answered without it.
-        from training import commands
-
-        match arguments.command:
-            case "run":
-                commands.run(arguments, arguments_given)
-            case "evaluate":
-                commands.evaluate(arguments)
-            case "data":
-                commands.data(arguments)
-            case "list":
-                commands.show(arguments)
+        _obey(arguments, arguments_given)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(_STOPPED.get(arguments.command, "stopped"), file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"limbeck-train: {error}", file=sys.stderr)
@@ -36,23 +33,76 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _obey(arguments: argparse.Namespace, arguments_given: Sequence[str]) -> None:
+    """Do what the command says.
+
+    PyTorch takes seconds to import: what can be answered without it is.
+    """
+    if arguments.command == "list":
+        return recipe_commands.show(arguments)
+    if arguments.command == "init":
+        return recipe_commands.init(arguments)
+    from training import attack_commands, commands, comparison_report, resumption
+
+    match arguments.command:
+        case "run":
+            commands.run(arguments, arguments_given)
+        case "resume":
+            order = resumption.read_order(arguments.work)
+            meant = resumption.placed(parser().parse_args(order.command), order.folder)
+            meant.work = arguments.work
+            commands.run(meant, order.command, order)
+        case "compare":
+            comparison_report.compare(arguments)
+        case "attack":
+            attack_commands.attack(arguments)
+        case "recount":
+            attack_commands.recount(arguments)
+        case "evaluate":
+            commands.evaluate(arguments)
+        case "data":
+            commands.data(arguments)
+    return None
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands with their arguments."""
     root = argparse.ArgumentParser(prog="limbeck-train", description=__doc__)
     commands = root.add_subparsers(dest="command", required=True)
     _add_run(commands.add_parser("run", help="train, export and evaluate a bundle"))
+    resumed = commands.add_parser("resume", help="go on with a run that was interrupted")
+    resumed.add_argument("work", type=Path, metavar="WORKDIR", help="of the run, as runs/mnist")
     _add_evaluate(commands.add_parser("evaluate", help="make a bundle's robustness card"))
+    compared = commands.add_parser("compare", help="show robustness cards side by side")
+    compared.add_argument("first", type=Path, help="a bundle, as models/mnist/1, or a card.json")
+    compared.add_argument("others", type=Path, nargs="+", help="to compare with the first")
+    compared.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    _add_attack(commands.add_parser("attack", help="attack a running service by its scores"))
+    recount = commands.add_parser("recount", help="ask a service again about saved attacked images")
+    recount.add_argument("file", type=Path, metavar="FILE.npy", help="of attack --out")
+    _add_service(recount)
     fetch = commands.add_parser("data", help="fetch a public data set")
     fetch.add_argument("name", help="mnist, cifar10 or gtsrb")
     fetch.add_argument("--out", type=Path, default=Path("data"), metavar="DIR")
     fetch.add_argument("--mirror", metavar="URL", help="take the files from here instead")
     shown = commands.add_parser("list", help="show the recipes, or one with all its settings")
     shown.add_argument("recipe", nargs="?", choices=sorted(RECIPES))
+    written = commands.add_parser("init", help="write a recipe file with comments, to edit")
+    written.add_argument("recipe", nargs="?", choices=sorted(RECIPES), default="hardened")
+    written.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"to write (default: <recipe>{SUFFIX}); - prints it",
+    )
     return root
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", choices=sorted(RECIPES))
+    command.add_argument(
+        "recipe", type=_recipe, help=f"{', '.join(sorted(RECIPES))}, or a file *{SUFFIX} of init"
+    )
     _add_data(command)
     command.add_argument("--out", type=Path, default=Path("models"), metavar="DIR")
     command.add_argument("--name", help="of the bundle (default: of the data set)")
@@ -75,6 +125,15 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     _add_protocol(command)
 
 
+def _recipe(name: str) -> str:
+    """The name of a recipe or of a recipe file; the file is read later."""
+    if name in RECIPES or name.endswith(SUFFIX):
+        return name
+    raise argparse.ArgumentTypeError(
+        f"no recipe {name!r}: choose from {', '.join(sorted(RECIPES))}, or give a file *{SUFFIX}"
+    )
+
+
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", type=Path, help="as models/mnist/1")
     _add_data(command)
@@ -85,6 +144,43 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "--state", type=Path, metavar="DIR", help="keep results here, so that it can be resumed"
     )
     _add_protocol(command)
+
+
+def _add_attack(command: argparse.ArgumentParser) -> None:
+    _add_data(command)
+    _add_service(command)
+    command.add_argument("--n", type=int, default=20, help="random test images to attack")
+    command.add_argument(
+        "--queries", type=int, default=1000, help="of one image, at most, the clean one included"
+    )
+    command.add_argument("--epsilon", type=float, default=0.3, help="in [0, 1] pixel units")
+    command.add_argument("--norm", choices=("linf", "l2"), default="linf")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", type=Path, metavar="FILE.npy", help="keep the images as sent")
+
+
+def _add_service(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--url",
+        required=True,
+        help="as http://127.0.0.1:8000; an API key is taken from the variable ATTACK_API_KEY",
+    )
+    command.add_argument("--model", metavar="NAME", help="as mnist or mnist@1 (default: its own)")
+    command.add_argument(
+        "--purify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether the purifier stands before the classifier",
+    )
+    command.add_argument(
+        "--yes", action="store_true", help="attack another machine without being asked"
+    )
+    command.add_argument(
+        "--timeout", type=float, default=30, metavar="S", help="seconds to wait for one answer"
+    )
+    command.add_argument(
+        "--minutes", type=float, default=30, help="after which everything is ended"
+    )
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:

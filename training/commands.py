@@ -1,6 +1,5 @@
 """What the commands of `limbeck-train` do, apart from reading their arguments."""
 
-import json
 import re
 import shlex
 import tempfile
@@ -18,16 +17,26 @@ from training.export import PARITY_BATCHES
 from training.networks import multiply_adds, parameters
 from training.provenance import provenance_of
 from training.publication import write_bundle
-from training.recipes import RECIPES, Recipe, overridden, settings_of
+from training.recipe_file import recipe_named
+from training.recipes import Recipe, overridden, recipe_of, settings_of
+from training.resumption import Order, kept_order
 from training.stages import Run, build_classifier, build_purifier, run_stages
 from training.weights import save_networks
 
 
-def run(arguments: Namespace, command_line: Sequence[str]) -> None:
-    """Train, export and evaluate a bundle."""
-    recipe = overridden(RECIPES[arguments.recipe], arguments.set)
+def run(arguments: Namespace, command_line: Sequence[str], order: Order | None = None) -> None:
+    """Train, export and evaluate a bundle; `order` is what a run that is resumed began with."""
+    recipe = _recipe(arguments, order)
     chosen = device(arguments)
     dataset = load_dataset(arguments.data, _spec(arguments))
+    if order is None:
+        order = Order(
+            command=tuple(command_line),
+            folder=Path.cwd(),
+            settings=settings_of(recipe),
+            data_sha256=dataset.sha256,
+        )
+    order.check_data(dataset.sha256)
     suffix = "" if recipe.name == "hardened" else f"-{recipe.name}"
     name = arguments.name or dataset.name + suffix
     _check_bundle_to_be(name, dataset)
@@ -39,7 +48,8 @@ def run(arguments: Namespace, command_line: Sequence[str]) -> None:
     describe(recipe, dataset.spec, len(dataset.train.class_names))
     work = arguments.work or Path("runs") / name
     training = Run(recipe, dataset, work, chosen, report)
-    run_stages(training)
+    with kept_order(work, order):
+        run_stages(training)
     bundle = _published(training, name, arguments, shlex.join(["limbeck-train", *command_line]))
     if arguments.evaluate:
         evaluate_bundle(
@@ -53,6 +63,13 @@ def run(arguments: Namespace, command_line: Sequence[str]) -> None:
             history=training.histories,
             progress=report,
         )
+
+
+def _recipe(arguments: Namespace, order: Order | None) -> Recipe:
+    """The recipe asked for; that of a run that is resumed is the one it began with."""
+    if order is not None:
+        return recipe_of(order.settings)
+    return overridden(recipe_named(arguments.recipe), arguments.set)
 
 
 def _check_bundle_to_be(name: str, dataset: Dataset) -> None:
@@ -126,24 +143,6 @@ def evaluate(arguments: Namespace) -> None:
 def data(arguments: Namespace) -> None:
     """Fetch a public data set."""
     fetch(arguments.name, arguments.out, mirror=arguments.mirror, report=report)
-
-
-def show(arguments: Namespace) -> None:
-    """Print every recipe, or one with all its settings."""
-    for name, recipe in RECIPES.items():
-        if arguments.recipe in (None, name):
-            print(f"{name}: L-inf epsilon {recipe.epsilon:g}, seed {recipe.seed}")
-    if arguments.recipe is not None:
-        _print_settings(settings_of(RECIPES[arguments.recipe]))
-
-
-def _print_settings(settings: dict[str, object], path: str = "") -> None:
-    """Every setting as `--set` takes it."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            _print_settings(value, f"{path}{name}.")
-        else:
-            print(f"  {path}{name}={json.dumps(value)}")
 
 
 def describe(recipe: Recipe, spec: InputSpec, classes: int) -> None:

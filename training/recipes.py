@@ -1,99 +1,101 @@
-"""The recipes: every number that training depends on, in one place.
+"""What a recipe is: every number that training depends on, with its meaning, in one place.
 
-A recipe is a frozen tree of dataclasses. `paper` is our reading of Koo, Chae, Lee 2023: adversarial
-examples come from attacks on the bare classifier. `hardened` attacks purifier and classifier
-together, which is what an attacker who knows the purifier does.
+A recipe is a frozen tree of dataclasses. The meaning of a setting is part of its type: recipe files
+(`training.recipe_file`) take their comments from there. The recipes themselves are in
+`training.recipe_book`.
 """
 
 import dataclasses
 import json
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Feature maps and extra convolutions of each halving stage, outermost first."""
+    """The size of a purifier: widths and depths of its halving stages, outermost first."""
 
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    residual: bool = False
+    widths: Annotated[tuple[int, ...], "feature maps after each halving stage"]
+    depths: Annotated[tuple[int, ...], "extra convolutions in each stage"]
+    residual: Annotated[bool, "add the output to the image instead of replacing it"] = False
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Random changes of each training image; zero switches one off."""
 
-    shift: float = 0.0  # of the image's side
-    rotation_degrees: float = 0.0
-    scale: float = 0.0  # 0.1: from 0.9 to 1.1
-    flip: bool = False
-    contrast: float = 0.0
+    shift: Annotated[float, "at most, in both directions, as a share of the image's side"] = 0.0
+    rotation_degrees: Annotated[float, "at most, in both directions"] = 0.0
+    scale: Annotated[float, "0.1: from 0.9 to 1.1"] = 0.0
+    flip: Annotated[bool, "mirror half of the images, left to right"] = False
+    contrast: Annotated[float, "0.1: contrast from 0.9 to 1.1, brightness by up to 0.05"] = 0.0
 
 
 @dataclass(frozen=True)
 class Schedule:
     """How long and how fast a stage learns (AdamW, one cycle)."""
 
-    epochs: int
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-    ema_decay: float = 0.0  # per step, of the averaged weights that are kept; 0: the last weights
-    augmentation: Augmentation = Augmentation()
+    epochs: Annotated[int, "passes over the training images"]
+    batch_size: Annotated[int, "images in one step"] = 128
+    learning_rate: Annotated[float, "at the peak of the cycle"] = 3e-3
+    weight_decay: Annotated[float, "of AdamW"] = 1e-4
+    ema_decay: Annotated[float, "a step, of the averaged weights; 0 keeps the last weights"] = 0.0
+    augmentation: Annotated[Augmentation, "of this stage's images"] = Augmentation()
 
 
 @dataclass(frozen=True)
 class Attack:
     """The PGD that makes the training examples."""
 
-    through: Literal["classifier", "pipeline"]
-    steps: int
-    step: float  # of epsilon
-    epsilon_scale: float = 1.0  # of the recipe's epsilon
-    ramp_epochs: float = 0.0  # epsilon grows linearly from 0 over this many epochs
+    through: Annotated[
+        Literal["classifier", "pipeline"],
+        'what is attacked: the bare "classifier", or the "pipeline" of purifier and classifier',
+    ]
+    steps: Annotated[int, "gradient steps"]
+    step: Annotated[float, "length of one, as a share of epsilon"]
+    epsilon_scale: Annotated[float, "radius as a multiple of the recipe's epsilon"] = 1.0
+    ramp_epochs: Annotated[float, "epsilon grows linearly from 0 over this many epochs"] = 0.0
 
 
 @dataclass(frozen=True)
 class ClassifierStage:
     """Natural training of the classifier."""
 
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    schedule: Schedule
-    dropout: float = 0.1
-    label_smoothing: float = 0.0
+    widths: Annotated[tuple[int, ...], "feature maps after each halving stage"]
+    depths: Annotated[tuple[int, ...], "extra convolutions in each stage"]
+    schedule: Annotated[Schedule, "of the classifier"]
+    dropout: Annotated[float, "share of features dropped before the last layer"] = 0.1
+    label_smoothing: Annotated[float, "share of each label spread over all classes"] = 0.0
 
 
 @dataclass(frozen=True)
 class TeacherStage:
     """Training of one teacher; weights of the terms of `losses.teacher_loss`."""
 
-    schedule: Schedule
-    attack: Attack | None
-    pixels: float = 1.0
-    cross_entropy: float = 0.0
-    clean_cross_entropy: float = 0.0
-    agreement: float = 0.0
+    schedule: Annotated[Schedule, "of this teacher"]
+    attack: Annotated[Attack | None, "makes its examples; none: clean images only"]
+    pixels: Annotated[float, "weight: squared distance to the clean image"] = 1.0
+    cross_entropy: Annotated[float, "weight: classifier's loss on purified attacked images"] = 0.0
+    clean_cross_entropy: Annotated[float, "weight: the same on purified clean images"] = 0.0
+    agreement: Annotated[float, "weight: KL from the classifier's answer on the clean image"] = 0.0
 
 
 @dataclass(frozen=True)
 class StudentStage:
-    """Distillation of the student; weights of the terms of `losses.distillation_loss`.
+    """Distillation of the student; weights of the terms of `losses.distillation_loss`."""
 
-    `normal_share` is the weight of the normal teacher in the ensemble, on clean and on attacked
-    images; the adversarial teacher has the rest.
-    """
-
-    schedule: Schedule
-    attack: Attack
-    pixels: float = 1.0
-    logits: float = 0.0
-    cross_entropy: float = 0.0
-    clean_cross_entropy: float = 0.0
-    normal_share: tuple[float, float] = (0.8, 0.5)
+    schedule: Annotated[Schedule, "of the student"]
+    attack: Annotated[Attack, "makes its examples"]
+    pixels: Annotated[float, "weight: squared distance to the teachers' image"] = 1.0
+    logits: Annotated[float, "weight: KL from the classifier's answer on the teachers' image"] = 0.0
+    cross_entropy: Annotated[float, "weight: classifier's loss on purified attacked images"] = 0.0
+    clean_cross_entropy: Annotated[float, "weight: the same on purified clean images"] = 0.0
+    normal_share: Annotated[
+        tuple[float, float],
+        "weight of the normal teacher on clean and on attacked images; the other has the rest",
+    ] = (0.8, 0.5)
 
 
 @dataclass(frozen=True)
@@ -103,80 +105,23 @@ class Recipe:
     Bundles from before a setting marked `later` have its default.
     """
 
-    name: str
-    epsilon: float  # L-inf, in [0, 1] pixel units
-    classifier: ClassifierStage
-    teacher: Shape
-    student: Shape
-    normal_teacher: TeacherStage
-    adversarial_teacher: TeacherStage
-    distillation: StudentStage
-    ablation: Schedule  # of each of the four ablation students
-    surrogate: Schedule  # of the separately trained pipeline that transfer attacks use
-    seed: int = 0
-    validation_fraction: float = 0.05
-    # The evaluation's alone: nothing trains against it. None: 2.0 for grey images, 0.5 for colour.
-    unseen_l2: float | None = field(default=None, metadata={"later": True})
-
-
-_MNIST_AUGMENTATION = Augmentation(shift=0.07, rotation_degrees=10.0, scale=0.1)
-
-_MNIST_CLASSIFIER = ClassifierStage(
-    widths=(16, 32, 64),
-    depths=(0, 1, 0),
-    schedule=Schedule(epochs=8, learning_rate=4e-3, augmentation=_MNIST_AUGMENTATION),
-)
-
-_BARE = Attack(through="classifier", steps=5, step=0.3)
-
-PAPER = Recipe(
-    name="paper",
-    epsilon=0.3,
-    classifier=_MNIST_CLASSIFIER,
-    teacher=Shape(widths=(32, 72), depths=(0, 1)),
-    student=Shape(widths=(16, 32), depths=(0, 1)),
-    normal_teacher=TeacherStage(schedule=Schedule(epochs=2, batch_size=64), attack=None),
-    adversarial_teacher=TeacherStage(
-        schedule=Schedule(epochs=1, batch_size=64, ema_decay=0.995), attack=_BARE
-    ),
-    distillation=StudentStage(
-        schedule=Schedule(epochs=2, batch_size=64, ema_decay=0.998), attack=_BARE
-    ),
-    ablation=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
-    surrogate=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
-)
-
-# Attacks well beyond epsilon: accuracy falls off a cliff just past the radius that was trained for,
-# and at epsilon_scale 1.05 the cliff begins at epsilon itself. The classifier's terms and epsilon
-# grow together: at full weight from the start they keep an untrained purifier from learning.
-_THROUGH = Attack(through="pipeline", steps=7, step=0.25, epsilon_scale=1.2, ramp_epochs=1.0)
-_THROUGH_QUICKLY = replace(_THROUGH, steps=5, step=0.35)
-
-# Robustness end to end is limited by capacity and by time, not by overfitting: attacked training
-# images fare no better than new ones. So wider networks than the paper's, and many epochs.
-HARDENED = replace(
-    PAPER,
-    name="hardened",
-    teacher=Shape(widths=(48, 104), depths=(0, 1)),
-    student=Shape(widths=(24, 48), depths=(0, 1)),
-    adversarial_teacher=TeacherStage(
-        schedule=Schedule(epochs=2, batch_size=64, ema_decay=0.998),
-        attack=_THROUGH_QUICKLY,
-        cross_entropy=1.0,
-        clean_cross_entropy=0.3,
-        agreement=0.2,
-    ),
-    distillation=StudentStage(
-        schedule=Schedule(epochs=8, batch_size=64, ema_decay=0.999),
-        attack=replace(_THROUGH, epsilon_scale=1.25),
-        logits=0.5,
-        cross_entropy=1.0,
-        clean_cross_entropy=0.5,
-    ),
-    surrogate=Schedule(epochs=2, batch_size=64, ema_decay=0.998),
-)
-
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, HARDENED)}
+    name: Annotated[str, "of the recipe; unless it is hardened, the bundle's name ends with it"]
+    epsilon: Annotated[float, "L-inf radius, in [0, 1] pixel units"]
+    classifier: Annotated[ClassifierStage, "first stage; frozen from then on"]
+    teacher: Annotated[Shape, "of both teachers"]
+    student: Annotated[Shape, "of the student, which is the purifier that is served"]
+    normal_teacher: Annotated[TeacherStage, "learns to give clean images back"]
+    adversarial_teacher: Annotated[TeacherStage, "learns to give the clean image for the attacked"]
+    distillation: Annotated[StudentStage, "the student learns from both teachers"]
+    ablation: Annotated[Schedule, "of each of the four ablation students"]
+    surrogate: Annotated[Schedule, "of the separate pipeline that transfer attacks use"]
+    seed: Annotated[int, "of everything random"] = 0
+    validation_fraction: Annotated[float, "share of the training images kept for validation"] = 0.05
+    unseen_l2: Annotated[
+        float | None,
+        "L2 radius of the card's unseen threat, to which nothing is trained; "
+        "none: 2.0 for grey images, 0.5 for colour",
+    ] = field(default=None, metadata={"later": True})
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:

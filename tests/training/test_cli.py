@@ -1,6 +1,9 @@
+import os
+import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,10 @@ from tests.training.file_server import FileServer, serving
 from training.card import Card
 from training.cli import INTERRUPTED, main
 from training.digits import draw_digits, write_digit_dataset
-from training.recipes import HARDENED, overridden, settings_of
+from training.recipe_book import HARDENED, PAPER, PURPOSES
+from training.recipe_file import read_recipe, write_recipe
+from training.recipes import overridden, settings_of
+from training.resumption import ORDER_FILE, Order
 
 # Enough for the evaluation to find the undefended classifier broken, and no more.
 SETTINGS = (
@@ -35,6 +41,9 @@ SETTINGS = (
 )
 OVERRIDES = [part for setting in SETTINGS for part in ("--set", setting)]
 ROOT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, "-m", "training"]
+# One thread: how a sum is split between threads must not differ between the runs compared.
+LIMITS = ["--device", "cpu", "--threads", "1", "--quick", "--n", "40"]
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +57,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def training_command(digits: Path, folder: Path, *more: str) -> list[str]:
     """A whole training of everything into the folder."""
     where = ["--data", str(digits), "--out", str(folder / "models"), "--work", str(folder / "work")]
-    command = [sys.executable, "-m", "training", "run", "hardened", *where, *OVERRIDES]
-    # One thread: how a sum is split between threads must not differ between the runs compared.
-    limits = ["--device", "cpu", "--threads", "1", "--quick", "--n", "40"]
-    return [*command, *limits, *more]
+    return [*PROGRAM, "run", "hardened", *where, *OVERRIDES, *LIMITS, *more]
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
+def start(command: list[str], folder: Path = ROOT) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -78,9 +85,9 @@ def finish(command: list[str]) -> list[str]:
     return output.splitlines()
 
 
-def interrupt_at(command: list[str], line_start: str) -> tuple[int, str]:
-    """Status and errors of a command that gets Ctrl-C when it prints a line."""
-    process = start(command)
+def interrupt_at(command: list[str], line_start: str, folder: Path) -> tuple[int, str]:
+    """Status and errors of a command in a folder that gets Ctrl-C when it prints a line."""
+    process = start(command, folder)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(line_start):
@@ -155,18 +162,45 @@ def test_a_finished_command_finds_its_bundle_again(
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     whole: tuple[Path, list[str]], digits: Path, tmp_path: Path
 ) -> None:
-    command = training_command(digits, tmp_path, "--no-evaluate")
-    status, errors = interrupt_at(command, "adversarial_teacher: epoch 1/2")
+    write_recipe(overridden(HARDENED, SETTINGS), tmp_path / "mine.toml")
+    where = ["--data", os.path.relpath(digits, tmp_path), "--out", "models", "--work", "work"]
+    command = [*PROGRAM, "run", "mine.toml", *where, *LIMITS, "--no-evaluate"]
+    status, errors = interrupt_at(command, "adversarial_teacher: epoch 1/2", tmp_path)
     assert status == INTERRUPTED
-    assert errors == "stopped; the same command goes on from the last checkpoint\n"
+    assert errors.startswith("stopped; the same command, or limbeck-train resume WORKDIR, goes on")
     assert not (tmp_path / "models").exists()
-    lines = finish(command)
+    (tmp_path / "mine.toml").unlink()
+    lines = finish([*PROGRAM, "resume", str(tmp_path / "work")])
     assert "classifier: found 15 of 15 epochs done" in lines
     assert "adversarial_teacher: epoch 2/2" in "\n".join(lines)
     assert "adversarial_teacher: epoch 1/2" not in "\n".join(lines)
     resumed, uninterrupted = (folder / "models" / "digits" / "1" for folder in (tmp_path, whole[0]))
     for name in (WEIGHTS_FILE, PURIFIER_FILE, CLASSIFIER_FILE):
         assert (resumed / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+    provenance = read_manifest(resumed).provenance
+    assert provenance.command == shlex.join(["limbeck-train", *command[len(PROGRAM) :]])
+    assert provenance.settings == settings_of(overridden(HARDENED, SETTINGS))
+
+
+def test_a_run_is_not_resumed_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["resume", str(tmp_path / "runs")]) == 1
+    assert "runs holds no run to resume" in capsys.readouterr().err
+
+
+def test_a_run_is_not_resumed_with_other_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_digit_dataset(tmp_path / "digits", per_class=10)
+    command = ("run", "paper", "--data", "digits", "--threads", "1")
+    settings = settings_of(PAPER)
+    order = Order(command=command, folder=tmp_path, settings=settings, data_sha256="0" * 64)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / ORDER_FILE).write_text(order.model_dump_json())
+    assert main(["resume", str(tmp_path / "work")]) == 1
+    assert "the run began with 000000000000: it cannot go on" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "work").iterdir()] == [ORDER_FILE]
 
 
 @pytest.mark.parametrize(
@@ -220,8 +254,37 @@ def test_every_shown_setting_can_be_set(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert sorted(names) == ["hardened", "paper"]
+    recipes, hint = capsys.readouterr().out.split("\n\n")
+    lines = recipes.splitlines()
+    assert lines[::2] == [f"{name}: {purpose}" for name, purpose in PURPOSES.items()]
+    assert all("L-inf epsilon 0.3, attacks on" in line for line in lines[1::2])
+    assert "limbeck-train init <recipe>" in hint
+
+
+def test_a_recipe_is_written_to_a_file_and_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    assert "wrote hardened.toml" in capsys.readouterr().out
+    assert main(["init", "-o", "-"]) == 0
+    assert capsys.readouterr().out == Path("hardened.toml").read_text()
+    assert main(["init", "paper", "-o", "mine.toml"]) == 0
+    assert read_recipe(Path("mine.toml")) == PAPER
+    assert main(["init", "paper", "-o", "mine.toml"]) == 1
+    assert "mine.toml is there already" in capsys.readouterr().err
+
+
+def test_a_recipe_file_stands_for_a_recipe_and_can_be_overridden(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    write_recipe(replace(PAPER, name="mine"), recipe)
+    where = ["--data", str(digits), "--work", str(tmp_path / "work")]
+    assert main(["run", str(recipe), *where, "--set", "epoch=3"]) == 1
+    assert "no setting 'epoch' in recipe mine" in capsys.readouterr().err
+    assert main(["run", str(tmp_path / "none.toml"), *where]) == 1
+    assert "none.toml: cannot be read" in capsys.readouterr().err
 
 
 def test_public_data_is_fetched_from_the_mirror(

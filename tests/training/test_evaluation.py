@@ -18,7 +18,8 @@ from training.digits import write_digit_dataset
 from training.evaluation import evaluate_bundle
 from training.pictures import main as draw_picture
 from training.publication import write_bundle
-from training.recipes import PAPER, overridden, settings_of
+from training.recipe_book import PAPER
+from training.recipes import overridden, settings_of
 from training.stages import build_classifier, build_purifier
 
 SPEC = InputSpec(channels=1, height=28, width=28)

@@ -12,7 +12,8 @@ from training.losses import (
     pixel_loss,
     teacher_loss,
 )
-from training.recipes import HARDENED, StudentStage, TeacherStage
+from training.recipe_book import HARDENED
+from training.recipes import StudentStage, TeacherStage
 
 TEACHER = TeacherStage(HARDENED.normal_teacher.schedule, attack=None, pixels=0.0)
 STUDENT = StudentStage(HARDENED.distillation.schedule, HARDENED.distillation.attack, pixels=0.0)

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from training.networks import Classifier, ConvAutoencoder, multiply_adds, parameters
-from training.recipes import RECIPES, Recipe
+from training.recipe_book import RECIPES
+from training.recipes import Recipe
 from training.stages import build_classifier, build_purifier
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 16, 24)]

@@ -8,7 +8,8 @@ from app.bundle import Provenance, read_manifest, read_verified
 from tests.training.small_networks import SPEC, digit_images, small_networks
 from training.export import ParityError
 from training.publication import replace_files, write_bundle
-from training.recipes import PAPER, settings_of
+from training.recipe_book import PAPER
+from training.recipes import settings_of
 
 PROVENANCE = Provenance(
     command="limbeck-train run paper",

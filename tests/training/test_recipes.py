@@ -3,7 +3,8 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from training.recipes import HARDENED, PAPER, RECIPES, Recipe, overridden, recipe_of, settings_of
+from training.recipe_book import HARDENED, PAPER, RECIPES
+from training.recipes import Recipe, overridden, recipe_of, settings_of
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())

@@ -5,7 +5,7 @@ import torch
 
 from tests.training.linear_trials import linear_trial
 from tests.training.small_networks import Linear
-from training.recipes import PAPER
+from training.recipe_book import PAPER
 from training.trial import Protocol
 from training.unseen import attack_unseen, unseen_radius, unseen_rows
 

@@ -8,7 +8,8 @@ import torch
 
 from app.bundle import InputSpec
 from training.data import Dataset, Split
-from training.recipes import HARDENED, Recipe, Schedule, Shape
+from training.recipe_book import HARDENED
+from training.recipes import Recipe, Schedule, Shape
 from training.stages import Run
 
 SPEC = InputSpec(channels=1, height=8, width=8)
