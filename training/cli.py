@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.classifier_options import add_classifier
 from training.recipes import RECIPES
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", choices=sorted(RECIPES))
     _add_data(command)
+    add_classifier(command)
     command.add_argument("--out", type=Path, default=Path("models"), metavar="DIR")
     command.add_argument("--name", help="of the bundle (default: of the data set)")
     command.add_argument("--version", type=int, help="of the bundle (default: the next)")
