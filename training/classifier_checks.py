@@ -11,7 +11,7 @@ from training.classifier_file import ClassifierError
 from training.classifier_options import ClassifierOptions, Layout
 
 # Another reading of the options must be right that much more often to be the likelier one.
-CLEARLY_BETTER = 0.2
+CLEARLY_BETTER = 0.05
 _SUM_TOLERANCE = 1e-3
 _BYTES = 255.0
 # What most published classifiers of colour images were trained with.
@@ -88,7 +88,8 @@ def check_accuracy(
     found, order = _order(answers, labels)
     if found > best:
         best, remedy = found, "--labels " + ",".join(class_names[place] for place in order)
-    if best - accuracy > CLEARLY_BETTER:
+    surely, _ = wilson_interval(round(best * len(labels)), len(labels))
+    if best - accuracy > CLEARLY_BETTER and surely > accuracy:
         raise ClassifierError(f"{shown}, and on {best:.0%} with {remedy}")
     low, _ = wilson_interval(int(right.sum()), len(labels))
     if low <= 1 / answers.shape[1]:

@@ -132,7 +132,7 @@ def _traced(name: str, network: nn.Module, spec: InputSpec) -> bytes:
             torch.onnx.export(
                 network,
                 (torch.zeros(2, *spec.shape),),
-                file,
+                file,  # type: ignore[arg-type]  # a stream is taken, whatever the stub says
                 input_names=[INPUT_NAME],
                 output_names=[output],
                 dynamic_axes={INPUT_NAME: {0: "N"}, output: {0: "N"}},
