@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from onnx import helper
 from PIL import Image
 from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from app.bundle import InputSpec
+from tests.training.onnx_models import model_of
 from tests.training.tiny_runs import CLASSES, SPEC
 from training.data import Dataset, Split, to_unit
 
@@ -141,3 +143,19 @@ def by_torch_export(*, single: bool = False) -> bytes:
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content
+
+
+def by_hand(*, rounds: bool) -> bytes:
+    """A classifier of 8x8 halves; one that rounds every pixel on its way has no gradient."""
+    weights = np.zeros((64, 3), np.float32)
+    image = np.arange(64).reshape(8, 8)
+    for label, half in enumerate((image[:, :4], image[:, 4:], image[:4])):
+        weights[half.flatten(), label] = 1
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["rows"]),
+        helper.make_node("Mul", ["rows", "levels"], ["high"]),
+        helper.make_node("Floor" if rounds else "Identity", ["high"], ["steps"]),
+        helper.make_node("MatMul", ["steps", "weights"], ["y"]),
+    ]
+    constants = {"levels": np.float32(10), "weights": weights}
+    return model_of(nodes, ("N", 1, 8, 8), constants)

@@ -7,17 +7,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
 
 from tests.training.brought_classifiers import (
     LARGE,
+    by_hand,
     by_scikit_learn,
     by_torch_export,
     dataset_of,
     digits,
     trained,
 )
-from tests.training.onnx_models import model_of
 from tests.training.tiny_runs import SPEC, tiny_recipe
 from training.brought import BroughtClassifier, bring, check_recipe, classifier_file, told
 from training.classifier_file import ClassifierError
@@ -95,24 +94,8 @@ def test_a_forest_has_no_gradients(tmp_path: Path) -> None:
     assert told(found).endswith("(operators ai.onnx.ml.TreeEnsembleClassifier): a surrogate's")
 
 
-def flat_steps() -> bytes:
-    """A classifier of halves that rounds every pixel on its way: its gradient is zero."""
-    weights = np.zeros((64, 3), np.float32)
-    image = np.arange(64).reshape(8, 8)
-    for label, half in enumerate((image[:, :4], image[:, 4:], image[:4])):
-        weights[half.flatten(), label] = 1
-    nodes = [
-        helper.make_node("Flatten", ["x"], ["rows"]),
-        helper.make_node("Mul", ["rows", "levels"], ["high"]),
-        helper.make_node("Floor", ["high"], ["steps"]),
-        helper.make_node("MatMul", ["steps", "weights"], ["y"]),
-    ]
-    constants = {"levels": np.float32(10), "weights": weights}
-    return model_of(nodes, ("N", 1, 8, 8), constants)
-
-
 def test_a_gradient_of_zero_is_none(tmp_path: Path) -> None:
-    found = brought(tmp_path / "steps.onnx", flat_steps(), dataset_of(SPEC))
+    found = brought(tmp_path / "steps.onnx", by_hand(rounds=True), dataset_of(SPEC))
     assert found.network is None
     assert found.obstacles == ("that have a gradient of zero",)
 
@@ -146,7 +129,7 @@ def test_a_file_that_is_not_there_is_named() -> None:
 
 
 def test_a_graph_that_fails_on_the_images_is_named(tmp_path: Path) -> None:
-    model = onnx.load_from_string(flat_steps())
+    model = onnx.load_from_string(by_hand(rounds=True))
     for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]:
         dim.ClearField("dim_value")
     larger = SPEC.model_copy(update={"height": 12})
