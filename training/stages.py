@@ -113,7 +113,9 @@ def use_classifier(run: Run, brought: BroughtClassifier) -> None:
     if network is None:
         train_stand_in(run, brought)
         network = StandIn(brought.served, run.networks[STAND_IN])
-    run.networks["classifier"] = network.to(run.device)
+    run.networks["classifier"] = network.to(  # type: ignore[call-overload]
+        run.device, memory_format=torch.channels_last
+    )
     run.identities["classifier"] = fingerprint("brought", brought.identity)
 
 
