@@ -23,7 +23,7 @@ from training.torch_classifier import exported_classifier
 
 PARITY_BATCHES = (1, 7, 32)
 PARITY_TOLERANCE = 1e-3
-_CHECKED_IMAGES = 500
+_CHECKED_IMAGES = 256
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import onnxruntime
+import torch
 
 from app.bundle import InputSpec
 from training.classifier_options import ClassifierOptions, Layout
@@ -97,14 +98,14 @@ def read_onnx(name: str, content: bytes, options: ClassifierOptions) -> Classifi
 
 
 def session_of(content: bytes) -> onnxruntime.InferenceSession:
-    """The graph on the CPU, quiet, with one thread.
+    """The graph on the CPU, quiet, with as many threads as PyTorch has.
 
     Raises:
         ValueError: onnxruntime refuses it.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = torch.get_num_threads()
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes have no common public base

@@ -14,6 +14,7 @@ from app.bundle import PROBABILITY_FLOOR, ClassifierSpec, InputSpec
 from training.classifier_file import session_of
 from training.onnx_importer import ImportedGraph, needed, parsed
 
+_BATCH = 64
 _PROBE_IMAGES = 3
 _SAME = 1e-3
 
@@ -48,12 +49,10 @@ class ServedClassifier:
         Raises:
             ValueError: it fails on them.
         """
-        values = images.detach().cpu().numpy()
+        # Large classifiers would want gigabytes for hundreds of images at once.
+        pieces = torch.split(images.detach().cpu(), 1 if self._single else _BATCH)
         try:
-            if self._preprocess is not None:
-                (values,) = self._preprocess.run(None, {"images": values})
-            pieces = np.split(values, len(values)) if self._single else [values]
-            return np.concatenate([self._answered(piece) for piece in pieces])
+            return np.concatenate([self._answered(piece.numpy()) for piece in pieces])
         except Exception as error:  # onnxruntime's classes have no common public base
             raise ValueError(f"onnxruntime cannot run it: {error}") from error
 
@@ -65,6 +64,8 @@ class ServedClassifier:
         return found
 
     def _answered(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if self._preprocess is not None:
+            (values,) = self._preprocess.run(None, {"images": values})
         (found,) = self._session.run([self.spec.output], {self._input.name: values})
         if isinstance(found, list):  # a map from label to number for each image
             found = np.array([[row[key] for key in sorted(row)] for row in found], np.float32)

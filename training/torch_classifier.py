@@ -67,7 +67,8 @@ def _made(options: ClassifierOptions) -> nn.Module:
         try:
             made.load_state_dict(_weights(options.weights))
         except RuntimeError as error:
-            raise ClassifierError(f"{options.weights}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ClassifierError(f"{options.weights}: does not fit: {reason}") from error
     return made
 
 
@@ -90,7 +91,11 @@ def _weights(path: Path) -> dict[str, Any]:
 def _loaded(source: str) -> nn.Module:
     """A TorchScript file's module."""
     try:
-        loaded: nn.Module = torch.jit.load(source, map_location="cpu")  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that TorchScript is no longer developed
+            loaded: nn.Module = torch.jit.load(  # type: ignore[no-untyped-call]
+                source, map_location="cpu"
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise ClassifierError(
             f"{source}: is no .onnx file, no package.module:factory, and no TorchScript: "
