@@ -109,7 +109,7 @@ def test_the_card_of_a_classifier_without_gradients_says_so(
         (["--scale", "0"], "--scale must be above 0"),
         (
             ["--size", "8"],
-            "takes images of 1 channel(s), the images are of 8x8x3; give --size 8 --",
+            "takes images of 1 channel(s), the images are of 8x8x3; give",
         ),
         (["--gives", "probabilities"], "leave --gives probabilities out"),
     ],
