@@ -14,7 +14,7 @@ from training.checks import zero_gradient_share
 from training.classifier_checks import check_accuracy, check_answers
 from training.classifier_file import ClassifierError, ClassifierFile, read_onnx
 from training.classifier_options import ClassifierOptions
-from training.data import Dataset, to_unit
+from training.data import Dataset, Split, to_unit
 from training.onnx_importer import UnsupportedGraph
 from training.preprocessing import preprocess_graph
 from training.recipes import Recipe
@@ -73,64 +73,87 @@ def bring(
         ClassifierError: it does not fit the data, its options, or onnxruntime; the message names
             what is wrong and the option that would put it right.
     """
-    split, images = dataset.train, dataset.spec
+    images = dataset.spec
     if file is None:
-        file = read_onnx(*exported_classifier(options, images, to_unit(split.images[:32])), options)
-    sample = split.subset(
-        torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:_CHECKED_IMAGES]
-    )
+        shown = to_unit(dataset.train.images[: max(PARITY_BATCHES)])
+        file = read_onnx(*exported_classifier(options, images, shown), options)
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(dataset.train), generator=generator)
+    sample = dataset.train.subset(order[:_CHECKED_IMAGES])
     pixels = to_unit(sample.images)
-    spec = ClassifierSpec(input=file.input, output=file.output, gives=options.gives)
-
-    def served_by(chosen: ClassifierOptions) -> ServedClassifier:
-        described = replace(file, layout=chosen.layout or file.layout)
-        return ServedClassifier(file.content, preprocess_graph(images, described, chosen), spec)
-
-    def answers_of(chosen: ClassifierOptions) -> Tensor:
-        try:
-            return torch.from_numpy(served_by(chosen).answers(pixels))
-        except ValueError as error:
-            raise ClassifierError(f"{file.name}: {error}") from error
-
-    names = split.class_names
-    check_answers(file.name, answers_of(options), len(names), options)
-    accuracy = check_accuracy(file.name, answers_of, sample.labels, names, options, images.channels)
-    preprocess = preprocess_graph(images, file, options)
-    served = served_by(options)
-    network, obstacles = _differentiable(file, preprocess, spec, images, pixels, sample.labels)
+    served = _served(file, options, images)
+    accuracy = _checked(file, options, sample, images, pixels)
+    network, obstacles = _differentiable(file, served, images, pixels, sample.labels)
     if network is not None:
         _check_parity(file.name, served, network, pixels)
     return BroughtClassifier(
-        file.name,
-        file.content,
-        preprocess,
-        spec,
-        served,
-        network,
-        obstacles,
-        accuracy,
-        {
+        name=file.name,
+        content=file.content,
+        preprocess=served.preprocess,
+        spec=served.spec,
+        served=served,
+        network=network,
+        obstacles=obstacles,
+        accuracy=accuracy,
+        origin={
             "name": file.name,
-            "sha256": hashlib.sha256(file.content).hexdigest(),
+            "sha256": served.sha256,
             "options": {**options.settings(), "layout": file.layout, "output": file.output},
             "without_gradients": list(obstacles),
         },
     )
 
 
+def _served(
+    file: ClassifierFile, options: ClassifierOptions, images: InputSpec
+) -> ServedClassifier:
+    """The classifier as the service would run it under the options."""
+    described = replace(file, layout=options.layout or file.layout)
+    spec = ClassifierSpec(input=file.input, output=file.output, gives=options.gives)
+    return ServedClassifier(file.content, preprocess_graph(images, described, options), spec)
+
+
+def _checked(
+    file: ClassifierFile,
+    options: ClassifierOptions,
+    sample: Split,
+    images: InputSpec,
+    pixels: Tensor,
+) -> float:
+    """How often the classifier is right on real images, once its answers are what they should be.
+
+    Raises:
+        ClassifierError: they are not.
+    """
+
+    def answers_of(chosen: ClassifierOptions) -> Tensor:
+        try:
+            return torch.from_numpy(_served(file, chosen, images).answers(pixels))
+        except ClassifierError:
+            raise
+        except ValueError as error:
+            raise ClassifierError(f"{file.name}: {error}") from error
+
+    names = sample.class_names
+    check_answers(file.name, answers_of(options), len(names), options)
+    return check_accuracy(file.name, answers_of, sample.labels, names, options, images.channels)
+
+
 def _differentiable(
     file: ClassifierFile,
-    preprocess: bytes | None,
-    spec: ClassifierSpec,
+    served: ServedClassifier,
     images: InputSpec,
     pixels: Tensor,
     labels: Tensor,
 ) -> tuple[nn.Module | None, tuple[str, ...]]:
     """The classifier in PyTorch, or what stands in its way."""
     try:
-        network = ImportedClassifier(file.content, preprocess, spec, images)
+        network = ImportedClassifier(file.content, served.preprocess, served.spec, images)
     except UnsupportedGraph as error:
         return None, error.operators
+    except (RuntimeError, TypeError, LookupError) as error:
+        # onnxruntime does run it: a way to use an operator that the importer has not met.
+        return None, (f"that fail in PyTorch: {error}",)
     if zero_gradient_share(network, pixels[:64], labels[:64]) > 0.5:
         return None, ("that have a gradient of zero",)
     return network, ()

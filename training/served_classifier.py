@@ -29,13 +29,16 @@ class ServedClassifier:
 
     Attributes:
         sha256: of the file.
+        preprocess: see above.
+        spec: see above.
     """
 
     def __init__(self, content: bytes, preprocess: bytes | None, spec: ClassifierSpec) -> None:
         self.spec = spec
         self.sha256 = hashlib.sha256(content).hexdigest()
+        self.preprocess = preprocess
         self._session = session_of(content)
-        self._preprocess = session_of(preprocess) if preprocess else None
+        self._preparing = session_of(preprocess) if preprocess else None
         self._input = next(item for item in self._session.get_inputs() if item.name == spec.input)
         self._single = self._input.shape[:1] == [1]
 
@@ -64,8 +67,8 @@ class ServedClassifier:
         return found
 
     def _answered(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        if self._preprocess is not None:
-            (values,) = self._preprocess.run(None, {"images": values})
+        if self._preparing is not None:
+            (values,) = self._preparing.run(None, {"images": values})
         (found,) = self._session.run([self.spec.output], {self._input.name: values})
         if isinstance(found, list):  # a map from label to number for each image
             found = np.array([[row[key] for key in sorted(row)] for row in found], np.float32)
