@@ -16,8 +16,12 @@ SCHEMA_VERSION = 1
 MANIFEST_FILE = "bundle.json"
 PURIFIER_FILE = "purifier.onnx"
 CLASSIFIER_FILE = "classifier.onnx"
+PREPROCESS_FILE = "preprocess.onnx"
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
+
+# A probability of 0 has no logarithm: this far down it makes no difference to any other.
+PROBABILITY_FLOOR = 1e-12
 
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -44,6 +48,18 @@ class InputSpec(_Frozen):
         return self.channels, self.height, self.width
 
 
+class ClassifierSpec(_Frozen):
+    """How a classifier that was not made by a recipe is run: its file is served as it was given.
+
+    Where the bundle has a `preprocess.onnx`, that graph takes the images and makes of them what
+    the classifier takes.
+    """
+
+    input: str = Field(description="name of the classifier's only input")
+    output: str = Field(description="name of the output that counts, of perhaps several")
+    gives: Literal["logits", "probabilities"] = Field(description="what this output holds")
+
+
 class FileDigest(_Frozen):
     """What a file of the bundle must be, byte for byte."""
 
@@ -64,6 +80,10 @@ class Provenance(_Frozen):
     versions: dict[str, str] = Field(description="framework -> version")
     machine: str
     stage_seconds: dict[str, float] = Field(description="wall-clock seconds that each stage took")
+    classifier: dict[str, Any] | None = Field(
+        default=None,
+        description="a classifier that was brought: its name, SHA-256 and how it is to be used",
+    )
 
 
 class Manifest(_Frozen):
@@ -76,6 +96,9 @@ class Manifest(_Frozen):
     labels: tuple[str, ...] = Field(min_length=2)
     input: InputSpec
     files: dict[str, FileDigest]
+    classifier: ClassifierSpec | None = Field(
+        default=None, description="None: the classifier takes `images` and gives `logits`"
+    )
     shift_threshold_bits: float | None = Field(
         ge=0,
         le=1,
@@ -92,6 +115,8 @@ class Manifest(_Frozen):
         missing = {PURIFIER_FILE, CLASSIFIER_FILE} - self.files.keys()
         if missing:
             raise ValueError(f"files lists no {', '.join(sorted(missing))}")
+        if PREPROCESS_FILE in self.files and self.classifier is None:
+            raise ValueError(f"{PREPROCESS_FILE} needs a description of the classifier")
         return self
 
 

@@ -8,16 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from app.bundle import (
-    CLASSIFIER_FILE,
-    PURIFIER_FILE,
-    BundleError,
-    Manifest,
-    read_verified,
-)
+from app.adapter import open_adapted
+from app.bundle import CLASSIFIER_FILE, PURIFIER_FILE, BundleError, Manifest
 from app.errors import InferenceFailed
 from app.graphs import Graphs, graphs_of, rows_of
-from app.sessions import Device, Floats, Session, open_session
+from app.interface import check_graph, open_graph
+from app.sessions import Device, Floats
 from app.shift import Probabilities, softmax
 from app.stop import Stop
 
@@ -161,10 +157,13 @@ def load_engine(folder: Path, manifest: Manifest, device: Device, threads: int) 
         DeviceError: the device cannot be used.
     """
     image = manifest.input.shape
-    purifier = _load(folder, manifest, PURIFIER_FILE, device, threads)
-    _check(folder / PURIFIER_FILE, purifier, image, "purified", image)
-    classifier = _load(folder, manifest, CLASSIFIER_FILE, device, threads)
-    _check(folder / CLASSIFIER_FILE, classifier, image, "logits", (len(manifest.labels),))
+    purifier = open_graph(folder, manifest, PURIFIER_FILE, device, threads)
+    check_graph(folder / PURIFIER_FILE, purifier, image, "purified", image)
+    if manifest.classifier is not None:
+        adapted = open_adapted(folder, manifest, manifest.classifier, device, threads)
+        return Engine(graphs_of(purifier, adapted))
+    classifier = open_graph(folder, manifest, CLASSIFIER_FILE, device, threads)
+    check_graph(folder / CLASSIFIER_FILE, classifier, image, "logits", (len(manifest.labels),))
     return Engine(graphs_of(purifier, classifier))
 
 
@@ -194,45 +193,6 @@ def warm_up(engine: Engine, folder: Path, manifest: Manifest, max_batch_size: in
             raise BundleError(
                 f"{folder}: the graphs give {shapes[0]} and {shapes[1]}, "
                 f"the manifest says {manifest.input.shape} and ({len(manifest.labels)},)"
-            )
-
-
-def _load(folder: Path, manifest: Manifest, name: str, device: Device, threads: int) -> Session:
-    try:
-        return open_session(read_verified(folder, manifest, name), device, threads)
-    except BundleError:
-        raise
-    except ValueError as error:
-        raise BundleError(f"{folder / name}: {error}") from error
-
-
-def _check(
-    path: Path, session: Session, image: tuple[int, ...], output: str, result: tuple[int, ...]
-) -> None:
-    """Refuse a graph whose interface contradicts the manifest.
-
-    Sizes that the graph leaves open are settled by the warm-up.
-    """
-    for kind, tensors, name, shape in (
-        ("input", session.inputs, "images", image),
-        ("output", session.outputs, output, result),
-    ):
-        if [tensor.name for tensor in tensors] != [name]:
-            found = [tensor.name for tensor in tensors]
-            raise BundleError(f"{path}: its {kind}s are {found}, wanted is one named {name!r}")
-        tensor = tensors[0]
-        if tensor.type != "tensor(float)":
-            raise BundleError(f"{path}: its {kind} is {tensor.type}, wanted is tensor(float)")
-        if not tensor.shape or tensor.shape[0] is not None:
-            raise BundleError(f"{path}: its {kind} {tensor.shape} has no dynamic batch dimension")
-        fits = len(tensor.shape) == 1 + len(shape) and all(
-            size is None or size == wanted
-            for size, wanted in zip(tensor.shape[1:], shape, strict=True)
-        )
-        if not fits:
-            raise BundleError(
-                f"{path}: its {kind} has the shape {tensor.shape}, "
-                f"the manifest says {(None, *shape)}"
             )
 
 

@@ -11,8 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
+from app.adapter import AdaptedClassifier
 from app.sessions import CPU, Floats, Session
 from app.stop import Stop
+
+Classifier = Session | AdaptedClassifier
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +68,7 @@ class Graphs(Protocol):
 class HostGraphs:
     """Graphs that take and give arrays: on the CPU there is nothing to move, and none is padded."""
 
-    def __init__(self, purifier: Session, classifier: Session) -> None:
+    def __init__(self, purifier: Session, classifier: Classifier) -> None:
         self._purifier = purifier
         self._classifier = classifier
         self.provider = purifier.provider
@@ -109,7 +112,7 @@ class DeviceGraphs:
         classifier: on the same device.
     """
 
-    def __init__(self, purifier: Session, classifier: Session) -> None:
+    def __init__(self, purifier: Session, classifier: Classifier) -> None:
         self._purifier = purifier
         self._classifier = classifier
         self.provider = purifier.provider
@@ -146,7 +149,7 @@ class DeviceGraphs:
         self._classifier.close()
 
 
-def graphs_of(purifier: Session, classifier: Session) -> Graphs:
+def graphs_of(purifier: Session, classifier: Classifier) -> Graphs:
     """The way that suits the device on which the sessions were opened."""
     kind = HostGraphs if purifier.provider == CPU else DeviceGraphs
     return kind(purifier, classifier)

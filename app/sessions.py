@@ -49,6 +49,10 @@ class Tensor:
 class Session:
     """One graph, ready to run.
 
+    Args:
+        session: of onnxruntime.
+        output: the output that is wanted; None: the first.
+
     Attributes:
         provider: what it runs on, as onnxruntime names it.
         inputs: the graph's inputs.
@@ -56,22 +60,23 @@ class Session:
         device: where its tensors lie when they are bound, as onnxruntime names it.
     """
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, output: str | None = None) -> None:
         self._session = session
         self.provider: str = session.get_providers()[0]
         self.device = "cpu" if self.provider == CPU else "cuda"
         self.inputs = [_tensor(node) for node in session.get_inputs()]
         self.outputs = [_tensor(node) for node in session.get_outputs()]
+        self._wanted = [output or self.outputs[0].name]
 
     def run(self, images: Floats, stop: Stop | None = None) -> Floats:
-        """The graph's only output for its only input.
+        """The wanted output for the graph's only input.
 
         Args:
             images: the input.
             stop: ends the run before its next node, with an exception.
         """
         feeds = {self.inputs[0].name: images}
-        (result,) = self._session.run(None, feeds, _run_options(stop))
+        (result,) = self._session.run(self._wanted, feeds, _run_options(stop))
         returned: Floats = result
         return returned
 
@@ -86,7 +91,7 @@ class Session:
         """
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self.inputs[0].name, images)
-        binding.bind_output(self.outputs[0].name, self.device, 0)
+        binding.bind_output(self._wanted[0], self.device, 0)
         self._session.run_with_iobinding(binding, _run_options(stop))
         binding.synchronize_outputs()
         (result,) = binding.get_outputs()
@@ -97,13 +102,14 @@ class Session:
         del self._session
 
 
-def open_session(graph: bytes, device: Device, threads: int) -> Session:
+def open_session(graph: bytes, device: Device, threads: int, output: str | None = None) -> Session:
     """The graph on a device.
 
     Args:
         graph: a serialised ONNX model.
         device: `auto` takes CUDA where it loads and else the CPU.
         threads: of one inference on the CPU.
+        output: the output that is wanted; None: the first.
 
     Raises:
         DeviceError: the device was named and its provider does not load.
@@ -111,14 +117,14 @@ def open_session(graph: bytes, device: Device, threads: int) -> Session:
     """
     if device == "auto":
         device = "cuda" if _has_cuda() else "cpu"
-        session = _create(graph, device, threads)
+        session = _create(graph, device, threads, output)
         if device == "cuda" and session.provider != CUDA:
             logger.warning("a CUDA driver is present but its provider does not load: using the CPU")
         return session
     wanted = _WANTED[device]
     missing = wanted[0] not in ort.get_available_providers()
     if not missing:
-        session = _create(graph, device, threads)
+        session = _create(graph, device, threads, output)
         if session.provider == wanted[0]:
             return session
     # onnxruntime goes on with the CPU without a word; an operator who named a device must know.
@@ -126,7 +132,7 @@ def open_session(graph: bytes, device: Device, threads: int) -> Session:
     raise DeviceError(f"the device {device} needs onnxruntime's {wanted[0]}, and {reason}")
 
 
-def _create(graph: bytes, device: str, threads: int) -> Session:
+def _create(graph: bytes, device: str, threads: int, output: str | None) -> Session:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -138,7 +144,7 @@ def _create(graph: bytes, device: str, threads: int) -> Session:
     available = ort.get_available_providers()
     providers = [(name, dict(_OPTIONS[name])) for name in _WANTED[device] if name in available]
     try:
-        return Session(ort.InferenceSession(graph, options, providers=providers))
+        return Session(ort.InferenceSession(graph, options, providers=providers), output)
     except Exception as error:  # onnxruntime's own classes have no common public base
         raise ValueError(f"onnxruntime refuses the graph: {error}") from error
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training import recipe_commands
+from training.classifier_options import add_classifier
 from training.recipe_book import RECIPES
 from training.recipe_file import SUFFIX
 
@@ -104,6 +105,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "recipe", type=_recipe, help=f"{', '.join(sorted(RECIPES))}, or a file *{SUFFIX} of init"
     )
     _add_data(command)
+    add_classifier(command)
     command.add_argument("--out", type=Path, default=Path("models"), metavar="DIR")
     command.add_argument("--name", help="of the bundle (default: of the data set)")
     command.add_argument("--version", type=int, help="of the bundle (default: the next)")

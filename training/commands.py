@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from app.bundle import NAME_PATTERN, WEIGHTS_FILE, InputSpec, digest, read_manifest
+from training.brought import BroughtClassifier, bring, check_recipe, classifier_file, told
+from training.classifier_options import labels_of, options_of
 from training.data import Dataset, load_dataset, to_unit
 from training.download import fetch
 from training.evaluation import evaluate_bundle
@@ -28,7 +31,10 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     """Train, export and evaluate a bundle; `order` is what a run that is resumed began with."""
     recipe = _recipe(arguments, order)
     chosen = device(arguments)
-    dataset = load_dataset(arguments.data, _spec(arguments))
+    options = options_of(arguments)
+    file = None if options is None else classifier_file(options)
+    spec = _spec(arguments) or (None if file is None else file.spec)
+    dataset = load_dataset(arguments.data, spec, labels_of(arguments.labels))
     if order is None:
         order = Order(
             command=tuple(command_line),
@@ -45,9 +51,14 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
         f"{dataset.spec.width}x{dataset.spec.height}x{dataset.spec.channels}, "
         f"{len(dataset.train.class_names)} classes, digest {dataset.sha256[:12]}"
     )
-    describe(recipe, dataset.spec, len(dataset.train.class_names))
+    brought = None
+    if options is not None:
+        brought = bring(options, file, dataset)
+        check_recipe(recipe, brought)
+        report(told(brought))
+    describe(recipe, dataset.spec, len(dataset.train.class_names), brought)
     work = arguments.work or Path("runs") / name
-    training = Run(recipe, dataset, work, chosen, report)
+    training = Run(recipe, dataset, work, chosen, report, brought=brought)
     with kept_order(work, order):
         run_stages(training)
     bundle = _published(training, name, arguments, shlex.join(["limbeck-train", *command_line]))
@@ -102,10 +113,11 @@ def _published(training: Run, name: str, arguments: Namespace, command: str) -> 
         name=name,
         labels=dataset.train.class_names,
         spec=dataset.spec,
-        networks=training.networks,
+        networks=training.trained,
         images=to_unit(dataset.test.images[:64]),
         provenance=provenance_of(training, command),
         version=arguments.version,
+        brought=training.brought,
     )
     report(f"wrote {bundle}")
     return bundle
@@ -118,7 +130,7 @@ def _written_before(folder: Path, version: int | None, training: Run) -> Path | 
     if newest is None or newest not in versions:
         return None
     with tempfile.TemporaryDirectory() as scratch:
-        save_networks(training.networks, Path(scratch) / WEIGHTS_FILE)
+        save_networks(training.trained, Path(scratch) / WEIGHTS_FILE)
         weights = digest((Path(scratch) / WEIGHTS_FILE).read_bytes())
     bundle = folder / str(newest)
     return bundle if read_manifest(bundle).files.get(WEIGHTS_FILE) == weights else None
@@ -145,10 +157,14 @@ def data(arguments: Namespace) -> None:
     fetch(arguments.name, arguments.out, mirror=arguments.mirror, report=report)
 
 
-def describe(recipe: Recipe, spec: InputSpec, classes: int) -> None:
-    """Report multiply-adds and parameters of the recipe's networks."""
-    networks = {
-        "classifier": build_classifier(recipe, spec.channels, classes),
+def describe(
+    recipe: Recipe, spec: InputSpec, classes: int, brought: BroughtClassifier | None = None
+) -> None:
+    """Report multiply-adds and parameters of the networks that the recipe trains."""
+    networks: dict[str, nn.Module] = {}
+    if brought is None:
+        networks["classifier"] = build_classifier(recipe, spec.channels, classes)
+    networks |= {
         "teacher": build_purifier(recipe.teacher, spec.channels),
         "student": build_purifier(recipe.student, spec.channels),
     }

@@ -74,13 +74,17 @@ def name_of(source: Path) -> str:
     return source.resolve().name.split(".")[0]
 
 
-def load_dataset(source: Path, spec: InputSpec | None = None) -> Dataset:
+def load_dataset(
+    source: Path, spec: InputSpec | None = None, class_names: Sequence[str] | None = None
+) -> Dataset:
     """Read a whole data set.
 
     Args:
         source: a folder, or a tar archive (also compressed) of one.
         spec: the size and channels to convert every image to; without it all images must be of
             one size, and that is used, grey if all are grey.
+        class_names: the classes in the order of their numbers, perhaps more than have images
+            (default: those of train, sorted).
 
     Raises:
         DataError: a split or a class is missing, or files are unreadable or of an odd size;
@@ -91,7 +95,11 @@ def load_dataset(source: Path, spec: InputSpec | None = None) -> Dataset:
     # Both splits may have a file of the same name.
     paths = [(f"{split}/{name}", c) for split, found in files.items() for name, c in found]
     spec = spec or _common_spec(paths, source)
-    names = tuple(sorted({name.split("/")[0] for name, _ in files["train"]}))
+    found = sorted({name.split("/")[0] for name, _ in files["train"]})
+    names = tuple(class_names or found)
+    if not set(found) <= set(names):
+        unknown = ", ".join(sorted(set(found) - set(names)))
+        raise DataError(f"{source}: train has classes that --labels lacks: {unknown}")
     unseen = {name.split("/")[0] for name, _ in files["test"]} - set(names)
     if unseen:
         raise DataError(f"{source}: test has classes that train lacks: {', '.join(sorted(unseen))}")

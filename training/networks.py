@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -32,7 +33,8 @@ class ConvAutoencoder(nn.Module):
         residual: add the decoder's output to the image instead of replacing it.
 
     Shape:
-        images: (N, C, H, W), float32 in [0, 1]; 2**S divides H and W.
+        images: (N, C, H, W), float32 in [0, 1]; where 2**S does not divide H or W, the edge is
+            repeated below and to the right, and cut off again.
         returns: as images.
 
     Source:
@@ -66,7 +68,11 @@ class ConvAutoencoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Purify a batch of images."""
+        height, width = images.shape[2:]
+        missing = (-width % 2 ** len(self.encoder), -height % 2 ** len(self.encoder))
         features = images  # (N, C, H, W)
+        if any(missing):
+            features = functional.pad(images, (0, missing[0], 0, missing[1]), mode="replicate")
         skips: list[Tensor] = []
         for encode in self.encoder:
             features = encode(features)  # (N, width, H / 2**s, W / 2**s)
@@ -75,6 +81,8 @@ class ConvAutoencoder(nn.Module):
         for decode in self.decoder:
             features = torch.relu(decode(features) + skips.pop())
         restored: Tensor = self.head(features)  # (N, C, H, W)
+        if any(missing):
+            restored = restored[..., :height, :width]
         if self.residual:
             return (images + restored).clamp(0, 1)
         return torch.sigmoid(restored)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from app.bundle import WEIGHTS_FILE, Manifest, read_manifest, read_verified
+from app.bundle import Manifest, read_manifest
 from training.adversary import logits_of, outputs_of, pgd_cascade
 from training.attacks import Norm, margin_loss
 from training.card import Card
@@ -27,7 +27,7 @@ from training.plots import (
 )
 from training.recipes import recipe_of
 from training.trial import Trial
-from training.weights import load_networks
+from training.weights import networks_of
 
 
 def card_pictures(
@@ -140,10 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--row", type=int, default=0, help="which of the example images")
     options = parser.parse_args(arguments)
     manifest = read_manifest(options.bundle)
-    read_verified(options.bundle, manifest, WEIGHTS_FILE)
     recipe = recipe_of(manifest.provenance.settings)
-    path = options.bundle / WEIGHTS_FILE
-    networks = load_networks(path, recipe, manifest.input, len(manifest.labels))
+    networks = networks_of(options.bundle, manifest)
     student, classifier = (fold_batch_norm(networks[key]) for key in ("student", "classifier"))
     examples = make_examples(student, classifier, manifest, recipe.epsilon)
     options.path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ def provenance_of(run: Run, command: str) -> Provenance:
             name: round(sum(record["seconds"] for record in history), 1)
             for name, history in run.histories.items()
         },
+        classifier=None if run.brought is None else dict(run.brought.origin),
     )
 
 

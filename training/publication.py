@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from app.bundle import (
     CLASSIFIER_FILE,
     MANIFEST_FILE,
+    PREPROCESS_FILE,
     PURIFIER_FILE,
     WEIGHTS_FILE,
     InputSpec,
@@ -22,6 +23,7 @@ from app.bundle import (
     read_manifest,
     read_verified,
 )
+from training.brought import BroughtClassifier
 from training.export import Kind, check_parity, export_onnx
 from training.weights import save_networks
 
@@ -38,6 +40,7 @@ def write_bundle(
     shift_threshold_bits: float | None = None,
     version: int | None = None,
     extra_files: Mapping[str, bytes] | None = None,
+    brought: BroughtClassifier | None = None,
 ) -> Path:
     """Export the networks, check them and write `models_dir/<name>/<version>/`.
 
@@ -47,11 +50,13 @@ def write_bundle(
         labels: of the classifier's outputs, in order.
         spec: the images that the networks take.
         networks: `student` and `classifier` become the two graphs; all become the weights file.
+            With a classifier that was brought there is no `classifier` among them.
         images: at least 32 real images (N, C, H, W) in [0, 1], for the parity check.
         provenance: where the networks come from.
         shift_threshold_bits: of the alarm, if it is known already.
         version: the next free one if not given.
         extra_files: further files of the bundle by name.
+        brought: a classifier to serve as it is.
 
     Raises:
         ParityError: a graph does not compute what its network computes; nothing is written.
@@ -60,7 +65,7 @@ def write_bundle(
     folder = models_dir / name
     if version is not None and (folder / str(version)).exists():
         raise FileExistsError(f"{folder / str(version)} exists already")
-    files = {**(extra_files or {}), **_network_files(networks, spec, images)}
+    files = {**(extra_files or {}), **_network_files(networks, spec, images, brought)}
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         chosen = version if version is not None else _next_version(folder)
@@ -71,6 +76,7 @@ def write_bundle(
             labels=tuple(labels),
             input=spec,
             files={file: digest(content) for file, content in files.items()},
+            classifier=None if brought is None else brought.spec,
             shift_threshold_bits=shift_threshold_bits,
             provenance=provenance,
         )
@@ -84,14 +90,20 @@ def write_bundle(
 
 
 def _network_files(
-    networks: Mapping[str, nn.Module], spec: InputSpec, images: Tensor
+    networks: Mapping[str, nn.Module],
+    spec: InputSpec,
+    images: Tensor,
+    brought: BroughtClassifier | None,
 ) -> dict[str, bytes]:
     """Both graphs, checked against their networks, and the weights of all networks."""
-    kinds: dict[Kind, tuple[str, str]] = {
-        "purifier": ("student", PURIFIER_FILE),
-        "classifier": ("classifier", CLASSIFIER_FILE),
-    }
+    kinds: dict[Kind, tuple[str, str]] = {"purifier": ("student", PURIFIER_FILE)}
     files = {}
+    if brought is None:
+        kinds["classifier"] = ("classifier", CLASSIFIER_FILE)
+    else:
+        files[CLASSIFIER_FILE] = brought.content
+        if brought.preprocess is not None:
+            files[PREPROCESS_FILE] = brought.preprocess
     for kind, (key, file) in kinds.items():
         files[file] = export_onnx(networks[key], kind, spec)
         check_parity(networks[key], files[file], images)

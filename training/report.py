@@ -55,6 +55,12 @@ def _opening(card: Card) -> str:
             "> **A trial run with shortened attacks.** These figures show that the evaluation "
             "works, not how robust the purifier is."
         )
+    if headline.sees == "surrogate":
+        lines.append(
+            "> **No attack here is a white-box attack.** The classifier has no gradients; those of "
+            "a surrogate were used. All attacked figures are transfer from a surrogate: an "
+            "attack made for this classifier may leave far less."
+        )
     lines.append(
         f"**{percent(headline.accuracy)} ({percent(headline.low)} to {percent(headline.high)}) "
         f"of the images are still classified correctly when an attacker who knows purifier and "

@@ -13,6 +13,9 @@ from training.checkpoints import CheckpointError
 
 ORDER_FILE = "run.json"
 
+# Arguments that may be something else than a file's name.
+_PERHAPS_FILES = ("classifier", "labels")
+
 
 class Order(BaseModel):
     """The command that started a run, and what it meant then."""
@@ -73,13 +76,14 @@ def kept_order(work: Path, order: Order) -> Iterator[None]:
 
 def placed(arguments: Namespace, folder: Path) -> Namespace:
     """The arguments as they were meant in that folder: relative paths begin there."""
-    values = vars(arguments)
-    return Namespace(
-        **{
-            name: folder / value if isinstance(value, Path) else value
-            for name, value in values.items()
-        }
-    )
+    meant = Namespace(**vars(arguments))
+    for name, value in vars(arguments).items():
+        names_file = name in _PERHAPS_FILES and value is not None and (folder / value).is_file()
+        if isinstance(value, Path):
+            setattr(meant, name, folder / value)
+        elif names_file:
+            setattr(meant, name, str(folder / value))
+    return meant
 
 
 def _replace(path: Path, content: bytes) -> None:

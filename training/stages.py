@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.attacks import pgd
+from training.brought import BroughtClassifier
 from training.checkpoints import Checkpoint, fingerprint
 from training.data import Dataset, Split, split_validation, to_unit
 from training.folding import fold_batch_norm
@@ -20,6 +21,7 @@ from training.losses import distillation_loss, ensemble_of, teacher_loss
 from training.networks import Classifier, ConvAutoencoder
 from training.optimization import Batch, History, Task, epoch_seed, train
 from training.recipes import Attack, Recipe, Schedule, Shape, StudentStage, TeacherStage
+from training.served_classifier import StandIn
 
 ABLATIONS: dict[str, tuple[float, float] | None] = {
     "ablation_normal": (1.0, 1.0),
@@ -27,6 +29,7 @@ ABLATIONS: dict[str, tuple[float, float] | None] = {
     "ablation_both": None,  # the recipe's own shares
     "ablation_none": None,  # no teacher: the clean image is the target
 }
+STAND_IN = "stand_in_classifier"
 _MEASURED_IMAGES = 500
 _SURROGATE_SEED = 1000
 
@@ -45,12 +48,18 @@ class Run:
     networks: dict[str, nn.Module] = field(default_factory=dict)
     histories: dict[str, History] = field(default_factory=dict)
     identities: dict[str, str] = field(default_factory=dict)
+    brought: BroughtClassifier | None = None
 
     def __post_init__(self) -> None:
         """Separate the validation images."""
         self.training, self.validation = split_validation(
             self.dataset.train, self.recipe.validation_fraction, self.recipe.seed
         )
+
+    @property
+    def trained(self) -> dict[str, nn.Module]:
+        """The networks that the run itself trained: all but a classifier that was brought."""
+        return {name: self.networks[name] for name in self.histories}
 
     @property
     def attacked_validation(self) -> Split:
@@ -63,7 +72,10 @@ class Run:
 def run_stages(run: Run) -> None:
     """Train everything that the bundle and its card need."""
     recipe = run.recipe
-    train_classifier(run, "classifier", recipe.seed)
+    if run.brought is None:
+        train_classifier(run, "classifier", recipe.seed)
+    else:
+        use_classifier(run, run.brought)
     train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
     train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
     train_student(run, "student", recipe.distillation)
@@ -93,6 +105,44 @@ def train_classifier(run: Run, name: str, seed: int) -> None:
         return {"clean": accuracy(trained, run.validation, run.device)}
 
     _train(run, name, network, loss_of, measure, stage.schedule, seed, asdict(stage), ())
+
+
+def use_classifier(run: Run, brought: BroughtClassifier) -> None:
+    """Take a classifier that was brought; one without gradients gets a surrogate for them."""
+    network = brought.network
+    if network is None:
+        train_stand_in(run, brought)
+        network = StandIn(brought.served, run.networks[STAND_IN])
+    run.networks["classifier"] = network.to(  # type: ignore[call-overload]
+        run.device, memory_format=torch.channels_last
+    )
+    run.identities["classifier"] = fingerprint("brought", brought.identity)
+
+
+def train_stand_in(run: Run, brought: BroughtClassifier) -> None:
+    """Distil a classifier's answers into a network of the recipe's that has gradients."""
+    stage = run.recipe.classifier
+    torch.manual_seed(epoch_seed(run.recipe.seed, STAND_IN, -1))
+    network = build_classifier(run.recipe, run.dataset.spec.channels, len(run.training.class_names))
+    answers = brought.served.logits
+
+    def loss_of(batch: Batch) -> Tensor:
+        # Noise as well: an attack asks about images that no data set has.
+        noise = torch.rand(batch.images.shape, generator=batch.generator) * 2 - 1
+        noisy = (batch.images + run.recipe.epsilon * noise.to(run.device)).clamp(0, 1)
+        images = torch.cat([batch.images, noisy])
+        return functional.cross_entropy(network(images), answers(images).softmax(1))
+
+    def measure(trained: nn.Module) -> dict[str, float]:
+        images = to_unit(run.attacked_validation.images.to(run.device))
+        with torch.no_grad():
+            same = trained(images).argmax(1) == answers(images).argmax(1)
+        agreement = float(same.float().mean())
+        return {"clean": accuracy(trained, run.validation, run.device), "agreement": agreement}
+
+    settings = {**asdict(stage), "epsilon": run.recipe.epsilon, "of": brought.identity}
+    seed = run.recipe.seed
+    _train(run, STAND_IN, network, loss_of, measure, stage.schedule, seed, settings, ())
 
 
 def train_teacher(

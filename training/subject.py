@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from app.bundle import WEIGHTS_FILE, Manifest, read_manifest, read_verified
+from app.bundle import Manifest, read_manifest
 from training.adversary import Progress
 from training.data import Split, load_split, name_of, split_validation, to_unit
 from training.detection import shift_threshold, shifts
 from training.recipes import Recipe, recipe_of
 from training.state import State
 from training.trial import Protocol, Trial
-from training.weights import load_networks
+from training.weights import networks_of
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,8 @@ class Subject:
 def load_subject(bundle_dir: Path, data: Path) -> Subject:
     """Read a bundle's networks and the images that they are judged on."""
     manifest = read_manifest(bundle_dir)
-    read_verified(bundle_dir, manifest, WEIGHTS_FILE)
     recipe = recipe_of(manifest.provenance.settings)
-    networks = load_networks(
-        bundle_dir / WEIGHTS_FILE, recipe, manifest.input, len(manifest.labels)
-    )
+    networks = networks_of(bundle_dir, manifest)
     test = load_split(data, "test", manifest.input, manifest.labels)
     train = load_split(data, "train", manifest.input, manifest.labels)
     _, validation = split_validation(train, recipe.validation_fraction, recipe.seed)

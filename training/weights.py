@@ -7,9 +7,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from app.bundle import BundleError, InputSpec
-from training.recipes import Recipe
-from training.stages import build_classifier, build_purifier
+from app.bundle import (
+    CLASSIFIER_FILE,
+    PREPROCESS_FILE,
+    WEIGHTS_FILE,
+    BundleError,
+    ClassifierSpec,
+    InputSpec,
+    Manifest,
+    read_verified,
+)
+from training.recipes import Recipe, recipe_of
+from training.served_classifier import ImportedClassifier, ServedClassifier, StandIn
+from training.stages import STAND_IN, build_classifier, build_purifier
 
 
 def save_networks(networks: Mapping[str, nn.Module], path: Path) -> None:
@@ -52,6 +62,39 @@ def load_networks(
             raise BundleError(f"{path}: {key} does not fit its recipe: {error}") from error
         network.eval()
     return networks
+
+
+def networks_of(bundle_dir: Path, manifest: Manifest) -> dict[str, nn.Module]:
+    """All networks of a bundle, in eval mode; a classifier that was brought comes from its file.
+
+    Raises:
+        BundleError: a file was changed, or does not fit.
+    """
+    read_verified(bundle_dir, manifest, WEIGHTS_FILE)
+    recipe = recipe_of(manifest.provenance.settings)
+    networks = load_networks(
+        bundle_dir / WEIGHTS_FILE, recipe, manifest.input, len(manifest.labels)
+    )
+    if manifest.classifier is not None:
+        surrogate = networks.pop(STAND_IN, None)
+        networks["classifier"] = _brought(bundle_dir, manifest, manifest.classifier, surrogate)
+    return networks
+
+
+def _brought(
+    bundle_dir: Path, manifest: Manifest, spec: ClassifierSpec, surrogate: nn.Module | None
+) -> nn.Module:
+    """The bundle's own classifier file, behind its preprocessing."""
+    content = read_verified(bundle_dir, manifest, CLASSIFIER_FILE)
+    preprocess = None
+    if PREPROCESS_FILE in manifest.files:
+        preprocess = read_verified(bundle_dir, manifest, PREPROCESS_FILE)
+    try:
+        if surrogate is not None:
+            return StandIn(ServedClassifier(content, preprocess, spec), surrogate)
+        return ImportedClassifier(content, preprocess, spec, manifest.input)
+    except ValueError as error:
+        raise BundleError(f"{bundle_dir / CLASSIFIER_FILE}: {error}") from error
 
 
 def _untrained(key: str, recipe: Recipe, spec: InputSpec, classes: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from app.errors import ServiceError
 from app.metrics import Metrics
 from app.settings import PREFIX, Settings
 from training.card import Card
+from training.classifier_options import ClassifierOptions, options_of
 from training.cli import parser
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +73,20 @@ def test_the_training_commands_are_understood() -> None:
     lines = [line.split()[1:] for line in commands()[2]]
     parsed = [parser().parse_args(arguments) for arguments in lines]
     assert [arguments.command for arguments in parsed] == ["data", "run", "evaluate"]
+
+
+def test_the_command_for_a_brought_classifier_is_understood() -> None:
+    first, second = commands()[3]
+    found = options_of(parser().parse_args(first.split()[1:]))
+    assert found is not None and found.source.endswith(".onnx")
+    assert second in commands()[0]
+
+
+def test_the_table_of_options_is_what_describes_a_classifier() -> None:
+    shown = {name for name, _ in rows("Protect your own classifier")}
+    named = set(re.findall(r"--[a-z-]+", " ".join(shown)))
+    described = {"--" + field.name.replace("_", "-") for field in fields(ClassifierOptions)}
+    assert named == described - {"--source"} | {"--labels", "--size", "--grey"}
 
 
 def test_the_entry_commands_exist() -> None:

@@ -67,6 +67,17 @@ def test_widths_without_depths_are_refused(
         ConvAutoencoder(1, widths, depths)
 
 
+@pytest.mark.parametrize(("height", "width"), [(10, 12), (9, 7), (8, 5)])
+def test_sides_that_cannot_be_halved_so_often_are_padded_inside(height: int, width: int) -> None:
+    purifier = ConvAutoencoder(3, (4, 8), (0, 0)).eval()
+    images = torch.rand(2, 3, height, width)
+    bottom, right = -height % 4, -width % 4
+    padded = torch.nn.functional.pad(images, (0, right, 0, bottom), mode="replicate")
+    with torch.no_grad():
+        found, whole = purifier(images), purifier(padded)
+    torch.testing.assert_close(found, whole[..., :height, :width])
+
+
 def test_multiply_adds_are_counted_as_by_hand() -> None:
     purifier = ConvAutoencoder(1, (2,), (0,))
     # 3x3 convolution to 2 maps of 2x2, then a 4x4 transposed one from each of these 2x2 places.

@@ -61,6 +61,15 @@ def test_relative_paths_begin_where_the_command_was_given() -> None:
     assert (meant.n, meant.set) == (3, ["a=1"])
 
 
+def test_a_classifier_that_is_a_file_begins_there_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").touch()
+    of_file = placed(Namespace(classifier="mine.onnx", labels="cat,dog"), tmp_path)
+    assert (of_file.classifier, of_file.labels) == (str(tmp_path / "mine.onnx"), "cat,dog")
+    assert placed(Namespace(classifier="package.module:make"), tmp_path).classifier == (
+        "package.module:make"
+    )
+
+
 def test_other_data_are_refused() -> None:
     order = make_order()
     order.check_data("0" * 64)

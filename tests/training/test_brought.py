@@ -1,0 +1,137 @@
+"""Real classifiers, brought: by scikit-learn, by PyTorch's exporter, and as modules."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.training.brought_classifiers import (
+    LARGE,
+    by_hand,
+    by_scikit_learn,
+    by_torch_export,
+    dataset_of,
+    digits,
+    trained,
+)
+from tests.training.tiny_runs import SPEC, tiny_recipe
+from training.brought import BroughtClassifier, bring, check_recipe, classifier_file, told
+from training.classifier_file import ClassifierError
+from training.classifier_options import ClassifierOptions
+from training.data import Dataset, to_unit
+from training.onnx_importer import OPERATORS
+from training.recipe_book import PAPER
+
+
+def brought(path: Path, content: bytes, dataset: Dataset, **given: Any) -> BroughtClassifier:
+    path.write_bytes(content)
+    options = ClassifierOptions(source=str(path), **given)
+    return bring(options, classifier_file(options), dataset)
+
+
+DIGITS: dict[str, Any] = {"scale": 16.0, "gives": "probabilities"}
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+def test_a_perceptron_of_scikit_learn(tmp_path: Path, zipmap: bool) -> None:
+    content = by_scikit_learn("mlp", zipmap=zipmap)
+    found = brought(tmp_path / "mlp.onnx", content, digits(), **DIGITS)
+    assert found.content == content
+    assert found.accuracy > 0.95
+    assert found.network is not None and found.obstacles == ()
+    images = to_unit(digits().test.images[:50])
+    with torch.no_grad():
+        logits = found.network(images)
+    np.testing.assert_allclose(logits.softmax(1), found.served.answers(images), atol=1e-5)
+    # The logits before the last softmax, not its logarithm: float32 has no e to the minus 100.
+    assert bool((found.network.graph(found.network.preprocess(images)) == logits).all())  # type: ignore[operator]
+    assert found.origin["sha256"] in " ".join(found.identity)
+    assert found.origin["options"]["scale"] == 16
+    assert told(found).startswith("classifier: mlp.onnx, SHA-256 ")
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["any batch", "one image"])
+def test_colour_images_of_64x64_by_pytorchs_exporter(tmp_path: Path, single: bool) -> None:
+    content, dataset = by_torch_export(single=single), dataset_of(LARGE)
+    found = brought(tmp_path / "net.onnx", content, dataset, scale=255.0)
+    assert found.network is not None and found.accuracy > 0.9
+    images = to_unit(dataset.test.images[:9]).requires_grad_()
+    logits = found.network(images)
+    expected = trained(LARGE, 255.0)(images * 255)
+    torch.testing.assert_close(logits, expected, atol=1e-3, rtol=1e-3)
+    (gradient,) = torch.autograd.grad(logits.square().sum(), images, retain_graph=True)
+    (same,) = torch.autograd.grad(expected.square().sum(), images)
+    torch.testing.assert_close(gradient, same, atol=0.1, rtol=1e-2)
+
+
+def test_a_module_with_norm_and_dropout(tmp_path: Path) -> None:
+    torch.save(trained(SPEC).state_dict(), tmp_path / "w.pt")
+    source = "tests.training.brought_classifiers:made"
+    options = ClassifierOptions(source=source, weights=tmp_path / "w.pt")
+    assert classifier_file(options) is None
+    dataset = dataset_of(SPEC)
+    found = bring(options, None, dataset)
+    images = to_unit(dataset.test.images)
+    assert found.network is not None and found.preprocess is None
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found.network(images), trained(SPEC)(images), atol=1e-4, rtol=1e-4
+        )
+    assert found.origin["name"] == source
+
+
+def test_a_forest_has_no_gradients(tmp_path: Path) -> None:
+    content = by_scikit_learn("forest")
+    found = brought(tmp_path / "forest.onnx", content, digits(), **DIGITS)
+    assert found.network is None
+    assert found.obstacles == ("ai.onnx.ml.TreeEnsembleClassifier",)
+    check_recipe(PAPER, found)
+    with pytest.raises(ClassifierError, match=r"TreeEnsembleClassifier\), and hardened attacks"):
+        check_recipe(tiny_recipe(), found)
+    assert told(found).endswith("(operators ai.onnx.ml.TreeEnsembleClassifier): a surrogate's")
+
+
+def test_a_gradient_of_zero_is_none(tmp_path: Path) -> None:
+    found = brought(tmp_path / "steps.onnx", by_hand(rounds=True), dataset_of(SPEC))
+    assert found.network is None
+    assert found.obstacles == ("that have a gradient of zero",)
+
+
+def test_what_is_not_the_same_in_pytorch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPERATORS, "Relu", lambda node, values: values.abs())
+    with pytest.raises(ClassifierError, match=r"differs from onnxruntime by \d.*more than 0.001"):
+        brought(tmp_path / "mlp.onnx", by_scikit_learn("mlp"), digits(), **DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"scale": 16.0}, "say --gives probabilities"),
+        ({"scale": 0.1, "gives": "probabilities"}, "with --scale 255"),
+        ({**DIGITS, "weights": Path("w.pt")}, "no --weights"),
+        ({**DIGITS, "output": "output_label"}, "no float32"),
+    ],
+    ids=["logits", "scale", "weights", "output"],
+)
+def test_a_wrong_option_is_named(tmp_path: Path, given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ClassifierError, match=reason):
+        brought(tmp_path / "mlp.onnx", by_scikit_learn("mlp"), digits(), **given)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ClassifierError, match=r"nowhere\.onnx: cannot be read"):
+        classifier_file(ClassifierOptions(source="nowhere.onnx"))
+
+
+def test_a_graph_that_fails_on_the_images_is_named(tmp_path: Path) -> None:
+    model = onnx.load_from_string(by_hand(rounds=True))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]:
+        dim.ClearField("dim_value")
+    larger = SPEC.model_copy(update={"height": 12})
+    with pytest.raises(ClassifierError, match=r"open\.onnx: onnxruntime cannot run it: .*MatMul"):
+        brought(tmp_path / "open.onnx", model.SerializeToString(), dataset_of(larger))

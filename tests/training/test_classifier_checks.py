@@ -1,0 +1,91 @@
+"""Every way to describe a classifier wrongly is found, and the option that is meant is named."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.classifier_checks import check_accuracy, check_answers
+from training.classifier_file import ClassifierError
+from training.classifier_options import ClassifierOptions
+
+NAMES = ("cat", "dog", "fox", "owl")
+LABELS = torch.arange(400) % 4
+RIGHT = functional.one_hot(LABELS, 4).float() * 5
+NOISE = torch.rand(400, 4, generator=torch.Generator().manual_seed(0))
+
+
+def options(**given: Any) -> ClassifierOptions:
+    return ClassifierOptions(source="mine.onnx", **given)
+
+
+@pytest.mark.parametrize(
+    ("answers", "given", "reason"),
+    [
+        (RIGHT[:, :3], {}, "gives 3 numbers an image, the data has 4 classes; --labels"),
+        (RIGHT * float("nan"), {}, "not finite"),
+        (RIGHT.softmax(1), {}, "say --gives probabilities"),
+        (RIGHT, {"gives": "probabilities"}, "gives no probabilities .* leave --gives"),
+        (RIGHT.sigmoid(), {"gives": "probabilities"}, "sums from"),
+    ],
+    ids=["number", "nan", "probabilities", "logits", "sigmoids"],
+)
+def test_answers_of_another_kind_are_named(
+    answers: Tensor, given: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ClassifierError, match=reason) as refused:
+        check_answers("mine.onnx", answers, 4, options(**given))
+    assert str(refused.value).startswith("mine.onnx: ")
+
+
+def test_answers_of_the_declared_kind_pass() -> None:
+    check_answers("mine.onnx", RIGHT, 4, options())
+    check_answers("mine.onnx", RIGHT.softmax(1), 4, options(gives="probabilities"))
+
+
+def right_if(condition: Callable[[ClassifierOptions], bool]) -> Callable[..., Tensor]:
+    """A classifier that is right under some options, and guesses under the others."""
+    return lambda chosen: RIGHT if condition(chosen) else NOISE
+
+
+IMAGENET = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+
+
+@pytest.mark.parametrize(
+    ("condition", "given", "remedy"),
+    [
+        (lambda o: o.scale == 255, {}, "--scale 255"),
+        (lambda o: o.scale == 1, {"scale": 255.0}, "--scale 1"),
+        (lambda o: o.mean == (0.5,), {}, "--mean 0.5 --std 0.5"),
+        (lambda o: o.channel_order == "bgr", {}, "--channel-order bgr"),
+        (lambda o: o.channel_order == "rgb", {"channel_order": "bgr"}, "--channel-order rgb"),
+        (lambda o: len(o.std) == 3, {}, IMAGENET),
+        (lambda o: o.layout == "flat-chw", {"layout": "flat-hwc"}, "--layout flat-chw"),
+    ],
+)
+def test_the_option_that_is_meant_is_named(
+    condition: Callable[[ClassifierOptions], bool], given: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(ClassifierError, match=f"and on 100% with {remedy}$"):
+        check_accuracy("mine.onnx", right_if(condition), LABELS, NAMES, options(**given), 3)
+
+
+def test_another_order_of_the_labels_is_named() -> None:
+    answers = RIGHT[:, [2, 0, 3, 1]]
+    with pytest.raises(ClassifierError, match=r"100% with --labels fox,cat,owl,dog$"):
+        check_accuracy("mine.onnx", lambda _: answers, LABELS, NAMES, options(), 1)
+
+
+def test_chance_is_refused() -> None:
+    with pytest.raises(ClassifierError, match="no more than chance; look at --scale"):
+        check_accuracy("mine.onnx", lambda _: NOISE, LABELS, NAMES, options(), 3)
+
+
+def test_a_classifier_that_is_only_mediocre_passes() -> None:
+    mediocre = torch.where((torch.arange(400) % 8 < 4)[:, None], RIGHT, NOISE * 0)
+    # Half of the answers are right, the others all for the first class.
+    found = check_accuracy("mine.onnx", lambda _: mediocre, LABELS, NAMES, options(), 3)
+    assert found == pytest.approx(0.5 + 0.125)

@@ -1,0 +1,119 @@
+"""Each operator of the importer against onnxruntime: a row in `onnx_rows`, or a chain here."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.training.onnx_models import computed, floats, model_of
+from tests.training.onnx_rows import ROWS, whole
+from training.onnx_importer import OPERATORS, ImportedGraph
+
+
+@pytest.mark.parametrize(("content", "shape", "low", "flows"), ROWS)
+def test_an_operator_gives_what_onnxruntime_gives(
+    content: bytes, shape: tuple[int, ...], low: float, flows: bool
+) -> None:
+    values = np.random.default_rng(1).uniform(low, 2, shape).astype(np.float32)
+    images = torch.from_numpy(values.copy()).requires_grad_()
+    found = ImportedGraph(content)(images)
+    np.testing.assert_allclose(found.detach(), computed(content, values), atol=1e-5, rtol=1e-5)
+    # An uneven sum: a mean or a softmax has no gradient under an even one.
+    (found * torch.linspace(1, 2, found.numel()).reshape(found.shape)).sum().backward()
+    assert images.grad is not None and bool(torch.isfinite(images.grad).all())
+    assert bool(images.grad.any()) == flows
+
+
+def chain(*nodes: Any, constants: dict[str, Any] | None = None, opset: int = 18) -> bytes:
+    """Nodes `(operator, inputs, output, attributes)` from `x` to `y`."""
+    protos = [
+        helper.make_node(operator, inputs.split(), output.split(), **attributes)
+        for operator, inputs, output, attributes in nodes
+    ]
+    return model_of(protos, ("N", 3, 6, 5), constants or {}, opset=opset)
+
+
+CHAINS = {
+    # What exporters make of `x.view(x.size(0), -1)`.
+    "view": chain(
+        ("Shape", "x", "sizes", {}),
+        ("Gather", "sizes zero", "count", {"axis": 0}),
+        ("Unsqueeze", "count axis", "row", {}),
+        ("Concat", "row rest", "shape", {"axis": 0}),
+        ("Reshape", "x shape", "y", {}),
+        constants={"zero": np.int64(0), "axis": whole(0), "rest": whole(-1)},
+    ),
+    "part of a shape": chain(
+        ("Shape", "x", "sizes", {"start": 1, "end": -1}),
+        ("Cast", "sizes", "floats", {"to": TensorProto.FLOAT}),
+        ("ReduceProd", "floats", "product", {"keepdims": 0}),
+        ("Div", "x product", "y", {}),
+    ),
+    "half of the size": chain(
+        ("Shape", "x", "sizes", {}),
+        ("Div", "sizes halves", "half", {}),
+        ("ConstantOfShape", "half", "ones", {"value": numpy_helper.from_array(floats([1]))}),
+        ("ReduceSum", "ones", "count", {"keepdims": 0}),
+        ("Mul", "x count", "y", {}),
+        constants={"halves": whole(1, 1, 2, 2)},
+    ),
+    "number of elements": chain(
+        ("Size", "x", "count", {}),
+        ("Cast", "count", "number", {"to": TensorProto.FLOAT}),
+        ("Div", "x number", "y", {}),
+    ),
+    "pieces": chain(
+        ("Split", "x", "a b", {"axis": 2, "num_outputs": 2}),
+        ("Sub", "a b", "y", {}),
+    ),
+    "unequal pieces": chain(
+        ("Split", "x sizes", "a b", {"axis": 1}),
+        ("Add", "a b", "y", {}),
+        constants={"sizes": whole(1, 2)},
+    ),
+    "a choice": chain(
+        ("Greater", "x zero", "over", {}),
+        ("Less", "x one", "under", {}),
+        ("And", "over under", "between", {}),
+        ("Where", "between x zero", "y", {}),
+        constants={"zero": np.float32(0), "one": np.float32(1)},
+    ),
+    "comparisons": chain(
+        ("GreaterOrEqual", "x zero", "over", {}),
+        ("LessOrEqual", "x minus", "under", {}),
+        ("Or", "over under", "outside", {}),
+        ("Not", "outside", "inside", {}),
+        ("Equal", "inside no", "again", {}),
+        ("Where", "again x zero", "y", {}),
+        constants={"zero": np.float32(0), "minus": np.float32(-1), "no": np.bool_(False)},
+    ),
+    "a range": chain(
+        ("Constant", "", "start", {"value_int": 0}),
+        ("Constant", "", "step", {"value_int": 1}),
+        ("Range", "start limit step", "places", {}),
+        ("Gather", "x places", "y", {"axis": 3}),
+        constants={"limit": np.int64(3)},
+    ),
+    "swish": chain(("Swish", "x", "y", {"alpha": 1.5}), opset=24),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("count", [1, 4])
+def test_shapes_are_computed_for_every_batch(name: str, count: int) -> None:
+    values = np.random.default_rng(2).uniform(-2, 2, (count, 3, 6, 5)).astype(np.float32)
+    images = torch.from_numpy(values.copy()).requires_grad_()
+    found = ImportedGraph(CHAINS[name])(images)
+    np.testing.assert_allclose(found.detach(), computed(CHAINS[name], values), atol=1e-5)
+    found.square().sum().backward()
+    assert images.grad is not None and bool(images.grad.any())
+
+
+def test_every_operator_has_a_row() -> None:
+    tried = {param.id.split("-")[0] for param in ROWS}
+    for content in CHAINS.values():
+        tried |= {node.op_type for node in onnx.load_from_string(content).graph.node}
+    assert OPERATORS.keys() - tried == set()

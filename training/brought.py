@@ -1,0 +1,216 @@
+"""A classifier that a user brings: read, checked against real images, and made differentiable."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from app.bundle import ClassifierSpec, InputSpec
+from training.checks import zero_gradient_share
+from training.classifier_checks import check_accuracy, check_answers
+from training.classifier_file import ClassifierError, ClassifierFile, read_onnx
+from training.classifier_options import ClassifierOptions
+from training.data import Dataset, Split, to_unit
+from training.onnx_importer import UnsupportedGraph
+from training.preprocessing import preprocess_graph
+from training.recipes import Recipe
+from training.served_classifier import ImportedClassifier, ServedClassifier, largest_difference
+from training.torch_classifier import exported_classifier
+
+PARITY_BATCHES = (1, 7, 32)
+PARITY_TOLERANCE = 1e-3
+_CHECKED_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class BroughtClassifier:
+    """A classifier that is served as it was given.
+
+    Attributes:
+        name: of the file, or of the factory.
+        content: `classifier.onnx`, the user's own file where it is ONNX.
+        preprocess: `preprocess.onnx`; None if it takes images as they are.
+        spec: what it takes and gives.
+        served: as the service runs it.
+        network: the same with gradients; None if it has none.
+        obstacles: why it has none: operators without gradients.
+        accuracy: on some images of the data set.
+        origin: for the manifest: name, digests, options.
+    """
+
+    name: str
+    content: bytes
+    preprocess: bytes | None
+    spec: ClassifierSpec
+    served: ServedClassifier
+    network: nn.Module | None
+    obstacles: tuple[str, ...]
+    accuracy: float
+    origin: Mapping[str, Any]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Digests of all that its answers depend on."""
+        parts = (self.content, self.preprocess or b"", self.spec.model_dump_json().encode())
+        return tuple(hashlib.sha256(part).hexdigest() for part in parts)
+
+
+def bring(
+    options: ClassifierOptions, file: ClassifierFile | None, dataset: Dataset
+) -> BroughtClassifier:
+    """The classifier, once it has shown that it is what the options say.
+
+    Args:
+        options: that describe it.
+        file: of `classifier_file`; it is served as it is.
+        dataset: that it should know; it is tried on some of the training images.
+
+    Raises:
+        ClassifierError: it does not fit the data, its options, or onnxruntime; the message names
+            what is wrong and the option that would put it right.
+    """
+    images = dataset.spec
+    if file is None:
+        shown = to_unit(dataset.train.images[: max(PARITY_BATCHES)])
+        file = read_onnx(*exported_classifier(options, images, shown), options)
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(dataset.train), generator=generator)
+    sample = dataset.train.subset(order[:_CHECKED_IMAGES])
+    pixels = to_unit(sample.images)
+    served = _served(file, options, images)
+    accuracy = _checked(file, options, sample, images, pixels)
+    network, obstacles = _differentiable(file, served, images, pixels, sample.labels)
+    if network is not None:
+        _check_parity(file.name, served, network, pixels)
+    return BroughtClassifier(
+        name=file.name,
+        content=file.content,
+        preprocess=served.preprocess,
+        spec=served.spec,
+        served=served,
+        network=network,
+        obstacles=obstacles,
+        accuracy=accuracy,
+        origin={
+            "name": file.name,
+            "sha256": served.sha256,
+            "options": {**options.settings(), "layout": file.layout, "output": file.output},
+            "without_gradients": list(obstacles),
+        },
+    )
+
+
+def _served(
+    file: ClassifierFile, options: ClassifierOptions, images: InputSpec
+) -> ServedClassifier:
+    """The classifier as the service would run it under the options."""
+    described = replace(file, layout=options.layout or file.layout)
+    spec = ClassifierSpec(input=file.input, output=file.output, gives=options.gives)
+    return ServedClassifier(file.content, preprocess_graph(images, described, options), spec)
+
+
+def _checked(
+    file: ClassifierFile,
+    options: ClassifierOptions,
+    sample: Split,
+    images: InputSpec,
+    pixels: Tensor,
+) -> float:
+    """How often the classifier is right on real images, once its answers are what they should be.
+
+    Raises:
+        ClassifierError: they are not.
+    """
+
+    def answers_of(chosen: ClassifierOptions) -> Tensor:
+        try:
+            return torch.from_numpy(_served(file, chosen, images).answers(pixels))
+        except ClassifierError:
+            raise
+        except ValueError as error:
+            raise ClassifierError(f"{file.name}: {error}") from error
+
+    names = sample.class_names
+    check_answers(file.name, answers_of(options), len(names), options)
+    return check_accuracy(file.name, answers_of, sample.labels, names, options, images.channels)
+
+
+def _differentiable(
+    file: ClassifierFile,
+    served: ServedClassifier,
+    images: InputSpec,
+    pixels: Tensor,
+    labels: Tensor,
+) -> tuple[nn.Module | None, tuple[str, ...]]:
+    """The classifier in PyTorch, or what stands in its way."""
+    try:
+        network = ImportedClassifier(file.content, served.preprocess, served.spec, images)
+    except UnsupportedGraph as error:
+        return None, error.operators
+    except (RuntimeError, TypeError, LookupError) as error:
+        # onnxruntime does run it: a way to use an operator that the importer has not met.
+        return None, (f"that fail in PyTorch: {error}",)
+    if zero_gradient_share(network, pixels[:64], labels[:64]) > 0.5:
+        return None, ("that have a gradient of zero",)
+    return network, ()
+
+
+def _check_parity(name: str, served: ServedClassifier, network: nn.Module, pixels: Tensor) -> None:
+    """Refuse a network that is not the file.
+
+    Raises:
+        ClassifierError: it is not.
+    """
+    difference = largest_difference(served, network, pixels, PARITY_BATCHES)
+    if not difference <= PARITY_TOLERANCE:
+        raise ClassifierError(
+            f"{name}: in PyTorch it differs from onnxruntime by {difference:.3g}, more than "
+            f"{PARITY_TOLERANCE:g}; attacks through it would not be attacks on it"
+        )
+
+
+def classifier_file(options: ClassifierOptions) -> ClassifierFile | None:
+    """The classifier's file; None if it has to be exported from PyTorch first.
+
+    Raises:
+        ClassifierError: it cannot be read or used.
+    """
+    path = Path(options.source)
+    if path.suffix != ".onnx":
+        return None
+    if options.weights is not None:
+        raise ClassifierError(f"{path.name}: an ONNX file has its weights inside; no --weights")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ClassifierError(f"{path}: cannot be read: {error.strerror}") from error
+    return read_onnx(path.name, content, options)
+
+
+def check_recipe(recipe: Recipe, brought: BroughtClassifier) -> None:
+    """Refuse a recipe that needs gradients of a classifier that has none.
+
+    Raises:
+        ClassifierError: it does.
+    """
+    stages = (recipe.normal_teacher, recipe.adversarial_teacher, recipe.distillation)
+    through = any(stage.attack and stage.attack.through == "pipeline" for stage in stages)
+    if through and brought.network is None:
+        raise ClassifierError(
+            f"{brought.name}: it cannot be differentiated (operators "
+            f"{', '.join(brought.obstacles)}), and {recipe.name} attacks through it; the recipe "
+            "paper trains with the gradients of a surrogate"
+        )
+
+
+def told(brought: BroughtClassifier) -> str:
+    """One line on what was found."""
+    digest = brought.origin["sha256"]
+    line = f"classifier: {brought.name}, SHA-256 {digest[:12]}, right on {brought.accuracy:.1%}"
+    if brought.network is None:
+        line += f"; without gradients (operators {', '.join(brought.obstacles)}): a surrogate's"
+    return line

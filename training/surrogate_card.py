@@ -1,0 +1,50 @@
+"""The card of a classifier without gradients: no row of it may pass for a white-box attack."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from app.bundle import Manifest
+from training.card import Ablation, Card, Row
+from training.served_classifier import StandIn
+
+_GRADIENTS = ("classifier", "everything")
+
+
+def has_stand_in(networks: Mapping[str, nn.Module]) -> bool:
+    """Whether attacks on the classifier had a surrogate's gradients."""
+    return isinstance(networks["classifier"], StandIn)
+
+
+def through_surrogate(card: Card, manifest: Manifest) -> Card:
+    """The card with every row that used gradients marked as one of a surrogate."""
+    origin = manifest.provenance.classifier or {}
+    operators = ", ".join(origin.get("without_gradients", ()))
+    note = (
+        f"The classifier cannot be differentiated (operators {operators}). Attacks asked it for "
+        "its answers and took the gradients of a surrogate that was taught by them (BPDA): no row "
+        "here is a white-box attack, and one made for this classifier may do better."
+    )
+    ablations = tuple(
+        Ablation(
+            key=item.key,
+            title=item.title,
+            clean=item.clean,
+            grey_box=_marked(item.grey_box),
+            end_to_end=_marked(item.end_to_end),
+        )
+        for item in card.ablations
+    )
+    return card.model_copy(
+        update={
+            "rows": tuple(map(_marked, card.rows)),
+            "headline": _marked(card.headline),
+            "ablations": ablations,
+            "omitted": (note, *card.omitted),
+        }
+    )
+
+
+def _marked(row: Row) -> Row:
+    """A row that says whose gradients its attack had."""
+    return row.model_copy(update={"sees": "surrogate"}) if row.sees in _GRADIENTS else row
