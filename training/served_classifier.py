@@ -53,7 +53,8 @@ class ServedClassifier:
             ValueError: it fails on them.
         """
         # Large classifiers would want gigabytes for hundreds of images at once.
-        pieces = torch.split(images.detach().cpu(), 1 if self._single else _BATCH)
+        plain = images.detach().cpu().contiguous()
+        pieces = torch.split(plain, 1 if self._single else _BATCH)
         try:
             return np.concatenate([self._answered(piece.numpy()) for piece in pieces])
         except Exception as error:  # onnxruntime's classes have no common public base

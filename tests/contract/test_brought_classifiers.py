@@ -11,11 +11,10 @@ from app.bundle import CLASSIFIER_FILE, PREPROCESS_FILE, read_manifest
 from app.engine import Outcome, Task, load_engine, warm_up
 from tests.training.brought_classifiers import (
     LARGE,
-    by_scikit_learn,
     by_torch_export,
     dataset_of,
-    digits,
 )
+from tests.training.scikit_classifiers import by_scikit_learn, digits
 from tests.training.test_publication import PROVENANCE
 from tests.training.tiny_runs import tiny_recipe
 from training.brought import bring, classifier_file

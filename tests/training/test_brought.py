@@ -11,12 +11,11 @@ import torch
 from tests.training.brought_classifiers import (
     LARGE,
     by_hand,
-    by_scikit_learn,
     by_torch_export,
     dataset_of,
-    digits,
     trained,
 )
+from tests.training.scikit_classifiers import by_scikit_learn, digits
 from tests.training.tiny_runs import SPEC, tiny_recipe
 from training.brought import BroughtClassifier, bring, check_recipe, classifier_file, told
 from training.classifier_file import ClassifierError
