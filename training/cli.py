@@ -23,8 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 commands.run(arguments, arguments_given)
             case "evaluate":
                 judging.evaluate(arguments)
-            case "recount":
-                judging.recount_saved(arguments)
             case "data":
                 commands.data(arguments)
             case "list":
@@ -44,7 +42,6 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True)
     _add_run(commands.add_parser("run", help="train, export and evaluate a bundle"))
     _add_evaluate(commands.add_parser("evaluate", help="make a bundle's robustness card"))
-    _add_recount(commands.add_parser("recount", help="count saved adversarial examples again"))
     fetch = commands.add_parser("data", help="fetch a public data set")
     fetch.add_argument("name", help="mnist, cifar10 or gtsrb")
     fetch.add_argument("--out", type=Path, default=Path("data"), metavar="DIR")
@@ -99,20 +96,12 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         metavar="FILE.npy",
         help="with --attack: the adversarial examples, with what they are in FILE.json",
     )
-    _add_source(command)
-    _add_protocol(command)
-
-
-def _add_recount(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, metavar="FILE.npy", help="as evaluate --save wrote it")
-    command.add_argument("--bundle", type=Path, required=True, help="as models/mnist/1")
-    _add_data(command)
-    _add_source(command)
-    command.add_argument("--threads", type=int, help="of PyTorch on the CPU")
-    command.set_defaults(device="cpu")
-
-
-def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--recount",
+        type=Path,
+        metavar="FILE.npy",
+        help="count what --save wrote again, after measuring how far it is from the clean images",
+    )
     command.add_argument(
         "--from",
         dest="source",
@@ -120,6 +109,7 @@ def _add_source(command: argparse.ArgumentParser) -> None:
         default="weights",
         help="the networks; the ONNX files give no gradients and no card",
     )
+    _add_protocol(command)
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:

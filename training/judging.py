@@ -1,4 +1,4 @@
-"""What `limbeck-train evaluate` and `recount` do, apart from reading their arguments."""
+"""What `limbeck-train evaluate` does, apart from reading its arguments."""
 
 import time
 from argparse import Namespace
@@ -19,10 +19,20 @@ from training.trial import Trial
 
 
 def evaluate(arguments: Namespace) -> None:
-    """Make a bundle's card; or, for single attacks or from its ONNX files, print figures alone."""
-    if arguments.attack is None and arguments.source == "weights":
-        if arguments.save is not None:
-            raise ValueError("--save needs --attack: which examples?")
+    """Make a bundle's card; or, for single attacks or from its ONNX files, print figures alone.
+
+    Raises:
+        ValueError: the arguments exclude each other, or a recount finds another result.
+    """
+    if arguments.save is not None and arguments.attack is None:
+        raise ValueError("--save needs --attack: which examples?")
+    if arguments.recount is not None:
+        if arguments.attack is not None:
+            raise ValueError("--recount runs no attack: leave --attack out")
+        _print_recount(arguments)
+    elif arguments.attack is not None or arguments.source == "onnx":
+        _print_attempts(arguments)
+    else:
         evaluate_bundle(
             arguments.bundle,
             arguments.data,
@@ -35,8 +45,6 @@ def evaluate(arguments: Namespace) -> None:
             device=device(arguments),
             progress=report,
         )
-    else:
-        _print_attempts(arguments)
 
 
 def _print_attempts(arguments: Namespace) -> None:
@@ -87,11 +95,11 @@ def _print_attempts(arguments: Namespace) -> None:
         report(f"wrote {arguments.save} and {describing(arguments.save).name}")
 
 
-def recount_saved(arguments: Namespace) -> None:
-    """Check saved adversarial examples against their clean images and count them again."""
+def _print_recount(arguments: Namespace) -> None:
+    """Saved adversarial examples against their clean images, and counted again; on the CPU."""
     device(arguments)  # for its number of threads
     subject = load_subject(arguments.bundle, arguments.data, arguments.source)
-    found = recount(arguments.file, subject)
+    found = recount(arguments.recount, subject)
     described, n = found.described, len(found.standing)
     norm = NORMS[described.norm]
     report(

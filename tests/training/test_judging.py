@@ -22,8 +22,8 @@ def _evaluate(bundle: Path, data: Path, *more: str) -> int:
 
 
 def _recount(path: Path, bundle: Path, data: Path, *more: str) -> int:
-    where = ["--bundle", str(bundle), "--data", str(data), "--threads", "1"]
-    return main(["recount", str(path), *where, *more])
+    where = [str(bundle), "--data", str(data), *LIMITS]
+    return main(["evaluate", *where, "--recount", str(path), *more])
 
 
 @pytest.fixture
@@ -179,6 +179,8 @@ def test_from_the_graphs_come_the_same_clean_figures_and_square(
         (["--attack", "pgd", "--from", "onnx"], "pgd needs gradients"),
         (["--save", "found.npy"], "--save needs --attack"),
         (["--attack", "fgsm", "--save", "found.png"], "saved as .npy"),
+        (["--attack", "fgsm", "--recount", "found.npy"], "--recount runs no attack"),
+        (["--recount", "found.npy"], "found.npy"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_attack(
