@@ -20,7 +20,8 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from training.adversary import Attacked, Progress, is_correct
-from training.attacks import Norm, input_gradient, margin_loss
+from training.attacks import Norm
+from training.speed import Passes, duration, measured
 from training.state import Arrays, State, digest_of
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -51,6 +52,18 @@ class Settings:
     queries: int = QUERIES
     seed: int = 0
     batch_size: int = 250
+
+
+def passes_of(attack: str, queries: int, classes: int) -> Passes:
+    """What one of the attacks takes for each image, if it does not succeed."""
+    targets = min(9, classes - 1)
+    return {
+        "apgd-ce": Passes(gradients=101),
+        "apgd-t": Passes(gradients=targets * 101),
+        "fab-t": Passes(gradients=targets * 100, forwards=targets * 100),
+        "fab": Passes(gradients=5 * 200, forwards=5 * 100),
+        "square": Passes(forwards=queries),
+    }[attack]
 
 
 def attacks_for(classes: int) -> tuple[str, ...]:
@@ -84,7 +97,7 @@ def autoattack(
     robust = is_correct(model, images, labels)
     warnings: set[str] = set()
     clock = _Clock(model, images, labels, settings, int(robust.sum()))
-    progress(f"AutoAttack: {int(robust.sum())} images, at most {clock.total_s / 60:.0f} min")
+    progress(f"AutoAttack: {int(robust.sum())} images, at most {duration(clock.total_s)}")
     for attack in settings.attacks:
         batches = torch.split(robust.nonzero().flatten(), settings.batch_size)
         waiting = int(robust.sum())
@@ -175,19 +188,13 @@ class _Clock:
     def __post_init__(self) -> None:
         """Measure one batch."""
         batch, labels = (t[: self.settings.batch_size] for t in (self.images, self.labels))
-        is_correct(self.model, batch, labels)  # the first pass also sets up
-        started = time.monotonic()
-        is_correct(self.model, batch, labels)
-        forward = (time.monotonic() - started) / max(1, len(batch))
-        started = time.monotonic()
-        input_gradient(self.model, batch, labels, margin_loss)
-        gradient = (time.monotonic() - started) / max(1, len(batch))
+        attacks = self.settings.attacks
+        # Square asks for scores only, and may be all that the model can answer.
+        speed = measured(self.model, batch, labels, differentiable=attacks != ("square",))
+        with torch.no_grad():
+            classes = self.model(batch[:1]).shape[1]
         self.seconds = {
-            "apgd-ce": 101 * gradient,
-            "apgd-t": 9 * 101 * gradient,
-            "fab-t": 9 * 100 * (gradient + forward),
-            "fab": 5 * 100 * (2 * gradient + forward),
-            "square": self.settings.queries * forward,
+            name: speed.seconds(passes_of(name, self.settings.queries, classes)) for name in attacks
         }
         self.total_s = self.left_s("", 0, self.standing)
 

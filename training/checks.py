@@ -25,7 +25,9 @@ class BrokenEvaluation(ValueError):
     """An evaluation whose figures would mean nothing; the message says why."""
 
 
-def check_model(model: nn.Module, images: Tensor, labels: Tensor, name: str) -> None:
+def check_model(
+    model: nn.Module, images: Tensor, labels: Tensor, name: str, *, differentiable: bool = True
+) -> None:
     """Raise unless the model is what attacks expect.
 
     Args:
@@ -33,6 +35,7 @@ def check_model(model: nn.Module, images: Tensor, labels: Tensor, name: str) -> 
         images: clean images (N, C, H, W) in [0, 1].
         labels: (N,).
         name: of the model, for the message.
+        differentiable: whether it must give gradients.
 
     Raises:
         BrokenEvaluation: it is in train mode, random, returns probabilities, wants 0..255, or
@@ -55,7 +58,7 @@ def check_model(model: nn.Module, images: Tensor, labels: Tensor, name: str) -> 
             f"{name} wants pixels of 0..255 (accuracy {float(bytes_):.0%}), "
             f"not of 0..1 ({float(unit):.0%})"
         )
-    zero = zero_gradient_share(model, images, labels)
+    zero = zero_gradient_share(model, images, labels) if differentiable else 0.0
     if zero > 0.5:
         raise BrokenEvaluation(f"{name} gives no gradient for {zero:.0%} of the images")
 

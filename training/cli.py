@@ -43,7 +43,7 @@ def _obey(arguments: argparse.Namespace, arguments_given: Sequence[str]) -> None
         return recipe_commands.show(arguments)
     if arguments.command == "init":
         return recipe_commands.init(arguments)
-    from training import attack_commands, commands, comparison_report, resumption
+    from training import attack_commands, commands, comparison_report, judging, resumption
 
     match arguments.command:
         case "run":
@@ -60,7 +60,7 @@ def _obey(arguments: argparse.Namespace, arguments_given: Sequence[str]) -> None
         case "recount":
             attack_commands.recount(arguments)
         case "evaluate":
-            commands.evaluate(arguments)
+            judging.evaluate(arguments)
         case "data":
             commands.data(arguments)
     return None
@@ -144,6 +144,31 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--norm", choices=("linf", "l2"), default="linf")
     command.add_argument(
         "--state", type=Path, metavar="DIR", help="keep results here, so that it can be resumed"
+    )
+    command.add_argument(
+        "--attack",
+        metavar="NAME[,NAME]",
+        help="only these, end-to-end, and no card: fgsm, pgd, apgd-ce, apgd-t, fab-t, square, "
+        "autoattack",
+    )
+    command.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.npy",
+        help="with --attack: the adversarial examples, with what they are in FILE.json",
+    )
+    command.add_argument(
+        "--recount",
+        type=Path,
+        metavar="FILE.npy",
+        help="count what --save wrote again, after measuring how far it is from the clean images",
+    )
+    command.add_argument(
+        "--from",
+        dest="source",
+        choices=("weights", "onnx"),
+        default="weights",
+        help="the networks; the ONNX files give no gradients and no card",
     )
     _add_protocol(command)
 

@@ -136,22 +136,6 @@ def _written_before(folder: Path, version: int | None, training: Run) -> Path | 
     return bundle if read_manifest(bundle).files.get(WEIGHTS_FILE) == weights else None
 
 
-def evaluate(arguments: Namespace) -> None:
-    """Evaluate a bundle."""
-    evaluate_bundle(
-        arguments.bundle,
-        arguments.data,
-        n=arguments.n,
-        seed=arguments.seed,
-        epsilon=arguments.epsilon,
-        norm=arguments.norm,
-        quick=arguments.quick,
-        state_dir=arguments.state,
-        device=device(arguments),
-        progress=report,
-    )
-
-
 def data(arguments: Namespace) -> None:
     """Fetch a public data set."""
     fetch(arguments.name, arguments.out, mirror=arguments.mirror, report=report)

@@ -28,17 +28,19 @@ from training.checks import (
 )
 from training.corruptions import corruptions_of
 from training.data import to_unit
+from training.estimate import speeds_of, total_s, work_of
 from training.pictures import card_pictures
 from training.publication import replace_files
 from training.report import command_line, report
 from training.rows import bare_rows, clean_rows, white_box_rows, worst_row
+from training.speed import duration
 from training.state import State, digest_of
 from training.steps import steps_check, steps_of
-from training.subject import Subject, load_subject, shifts_of, threshold_of, trial_of
+from training.subject import Subject, load_subject, protocol_of, shifts_of, threshold_of, trial_of
 from training.surrogate_card import has_stand_in, through_surrogate
 from training.sweep import sweep_of
 from training.trial import Protocol, Trial
-from training.unseen import attack_unseen, unseen_radius, unseen_rows
+from training.unseen import attack_unseen, unseen_rows
 from training.white_box import WhiteBox, attack_classifier, attack_pipeline
 
 CARD_PAGE = "CARD.md"
@@ -81,13 +83,14 @@ def evaluate_bundle(
         DataError: the data set does not fit.
     """
     subject = load_subject(bundle_dir, data)
-    chosen = epsilon if epsilon is not None else subject.recipe.epsilon
-    make = Protocol.shortened if quick else Protocol
-    unseen_l2 = unseen_radius(subject.recipe, subject.manifest.input.channels)
-    n = min(n, len(subject.test))
-    protocol = make(epsilon=chosen, norm=norm, n=n, seed=seed, unseen_l2=unseen_l2)
+    protocol = protocol_of(subject, n=n, seed=seed, epsilon=epsilon, norm=norm, quick=quick)
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
-    card, curves = evaluate(subject, trial)
+    # Before anything that takes long: a data set without training images shows here.
+    threshold = threshold_of(subject, trial)
+    work = work_of(trial)
+    longest = duration(total_s(work, speeds_of(trial, work)))
+    progress(f"the evaluation takes at most about {longest}, less what is kept from before")
+    card, curves = evaluate(subject, trial, threshold)
     progress("plots")
     if history is None:
         history = _kept_history(bundle_dir, subject.manifest)
@@ -96,13 +99,19 @@ def evaluate_bundle(
     files[CARD_PAGE] = report(card, sorted(pictures)).encode()
     if history:
         files[HISTORY_FILE] = json.dumps(history, indent=1).encode() + b"\n"
-    threshold = threshold_of(subject, trial)
     replace_files(bundle_dir, files, shift_threshold_bits=threshold)
     return card
 
 
-def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str, Tensor]]]:
+def evaluate(
+    subject: Subject, trial: Trial, threshold_bits: float
+) -> tuple[Card, dict[str, tuple[str, Tensor]]]:
     """Every row of the card, and the shifts that its detection curves are drawn from.
+
+    Args:
+        subject: the bundle.
+        trial: its networks on the chosen images.
+        threshold_bits: the shift above which there is an alarm.
 
     Raises:
         BrokenEvaluation: the evaluation failed its own tests.
@@ -121,7 +130,6 @@ def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str,
     clean_shifts = shifts_of(trial, to_unit(subject.test.images))
     groups = attacked_groups(trial, bare, found, unseen)
     attacked = shifts_by_group(trial, groups)
-    threshold = threshold_of(subject, trial)
     card = Card(
         rows=tuple(rows),
         headline=worst_row(trial, found),
@@ -131,7 +139,7 @@ def evaluate(subject: Subject, trial: Trial) -> tuple[Card, dict[str, tuple[str,
         steps=steps,
         corruptions=corruptions_of(trial),
         checks=(*_masking(trial, found), steps_check(steps)),
-        detection=detection_rows(trial, clean_shifts, groups, attacked, threshold),
+        detection=detection_rows(trial, clean_shifts, groups, attacked, threshold_bits),
         **_about(subject, trial),
     )
     if has_stand_in(trial.networks):

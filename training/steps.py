@@ -6,11 +6,10 @@ that holds loses a little more with every step and then no more.
 
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from training.adversary import STEP_SHARES, Attacked, is_correct, pgd_cascade
-from training.attacks import cross_entropy_loss, fgsm
+from training.adversary import STEP_SHARES, pgd_cascade, single_step
+from training.attacks import cross_entropy_loss
 from training.card import Check, Steps, StepsPoint
 from training.checks import ball_is_held
 from training.trial import OWN_VERSION, Trial
@@ -74,31 +73,20 @@ def _accuracy(trial: Trial, name: str, model: nn.Module, count: int) -> float:
     protocol = trial.protocol
     images, labels = trial.first(protocol.steps_n)
 
-    def single() -> Attacked:
-        parts = zip(
-            torch.split(images, protocol.batch_size),
-            torch.split(labels, protocol.batch_size),
-            strict=True,
-        )
-        stepped = torch.cat(
-            [fgsm(model, *part, epsilon=protocol.epsilon, norm=protocol.norm) for part in parts]
-        )
-        standing = is_correct(model, images, labels)
-        return Attacked(stepped, standing & is_correct(model, stepped, labels))
-
-    many = partial(
-        pgd_cascade,
+    attack = (
+        single_step
+        if count == 1
+        else partial(pgd_cascade, losses=(cross_entropy_loss,), steps=count, seed=protocol.seed)
+    )
+    run = partial(
+        attack,
         model,
         images,
         labels,
         epsilon=protocol.epsilon,
-        losses=(cross_entropy_loss,),
-        steps=count,
         norm=protocol.norm,
-        seed=protocol.seed,
         batch_size=protocol.batch_size,
     )
-    run = single if count == 1 else many
     attacked = trial.attack(f"{_title(count)} - {name}", run, model)
     ball_is_held(attacked, images, protocol.epsilon, protocol.norm)
     return float(attacked.robust.double().mean())

@@ -2,19 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from app.bundle import Manifest, read_manifest
+from app.bundle import (
+    CLASSIFIER_FILE,
+    PURIFIER_FILE,
+    Manifest,
+    read_manifest,
+    read_verified,
+)
 from training.adversary import Progress
+from training.attacks import Norm
 from training.data import Split, load_split, name_of, split_validation, to_unit
 from training.detection import shift_threshold, shifts
+from training.onnx_networks import onnx_networks
 from training.recipes import Recipe, recipe_of
 from training.state import State
 from training.trial import Protocol, Trial
+from training.unseen import unseen_radius
 from training.weights import networks_of
+
+Source = Literal["weights", "onnx"]
 
 
 @dataclass(frozen=True)
@@ -22,40 +35,90 @@ class Subject:
     """A bundle's networks with the images they are judged on.
 
     Attributes:
-        networks: all that the bundle's weights hold, in eval mode.
+        networks: all that the bundle's weights hold, or its two graphs; in eval mode.
         test: all test images; clean accuracies are measured on them.
-        validation: clean images that choose the threshold of the alarm.
         manifest: of the bundle.
         recipe: that it was trained by.
-        data: name of the data set.
+        folder: the data set.
     """
 
     networks: Mapping[str, nn.Module]
     test: Split
-    validation: Split
     manifest: Manifest
     recipe: Recipe
-    data: str
+    folder: Path
+
+    @property
+    def data(self) -> str:
+        """Name of the data set."""
+        return name_of(self.folder)
+
+    @cached_property
+    def validation(self) -> Split:
+        """Clean images that choose the threshold of the alarm; read when they are asked for."""
+        manifest, recipe = self.manifest, self.recipe
+        train = load_split(self.folder, "train", manifest.input, manifest.labels)
+        return split_validation(train, recipe.validation_fraction, recipe.seed)[1]
 
 
-def load_subject(bundle_dir: Path, data: Path) -> Subject:
-    """Read a bundle's networks and the images that they are judged on."""
+def load_subject(bundle_dir: Path, data: Path, source: Source = "weights") -> Subject:
+    """Read a bundle's networks and the test images that they are judged on.
+
+    Args:
+        bundle_dir: `models/<name>/<version>`.
+        data: the data set.
+        source: which of the bundle's files the networks come from. The ONNX graphs are what the
+            service runs; they give no gradients, and there are no others than the two.
+    """
     manifest = read_manifest(bundle_dir)
     recipe = recipe_of(manifest.provenance.settings)
-    networks = networks_of(bundle_dir, manifest)
+    networks = _networks(bundle_dir, manifest, source)
     test = load_split(data, "test", manifest.input, manifest.labels)
-    train = load_split(data, "train", manifest.input, manifest.labels)
-    _, validation = split_validation(train, recipe.validation_fraction, recipe.seed)
-    return Subject(networks, test, validation, manifest, recipe, name_of(data))
+    return Subject(networks, test, manifest, recipe, data)
+
+
+def _networks(bundle_dir: Path, manifest: Manifest, source: Source) -> dict[str, nn.Module]:
+    """The bundle's networks by name."""
+    if source == "onnx":
+        return onnx_networks(
+            read_verified(bundle_dir, manifest, PURIFIER_FILE),
+            read_verified(bundle_dir, manifest, CLASSIFIER_FILE),
+        )
+    return networks_of(bundle_dir, manifest)
+
+
+def protocol_of(
+    subject: Subject,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    epsilon: float | None = None,
+    norm: Norm = "linf",
+    quick: bool = False,
+) -> Protocol:
+    """How the subject is attacked: by default as its recipe was trained for."""
+    make = Protocol.shortened if quick else Protocol
+    return make(
+        epsilon=epsilon if epsilon is not None else subject.recipe.epsilon,
+        norm=norm,
+        n=min(n, len(subject.test)),
+        seed=seed,
+        unseen_l2=unseen_radius(subject.recipe, subject.manifest.input.channels),
+    )
+
+
+def chosen_of(subject: Subject, protocol: Protocol) -> Split:
+    """The test images that are attacked: a random choice by the seed, in random order."""
+    generator = torch.Generator().manual_seed(protocol.seed)
+    order = torch.randperm(len(subject.test), generator=generator)[: protocol.n]
+    return subject.test.subset(order)
 
 
 def trial_of(
     subject: Subject, protocol: Protocol, state: State, device: torch.device, progress: Progress
 ) -> Trial:
-    """The trial on a random choice of the test images."""
-    generator = torch.Generator().manual_seed(protocol.seed)
-    order = torch.randperm(len(subject.test), generator=generator)[: protocol.n]
-    chosen = subject.test.subset(order)
+    """The trial on the chosen test images."""
+    chosen = chosen_of(subject, protocol)
     return Trial(
         subject.networks,
         to_unit(chosen.images).to(device),

@@ -20,13 +20,18 @@ def epsilon_grid(epsilon: float, norm: Norm, image_shape: tuple[int, ...]) -> tu
     return tuple(round(e, 6) for e in sorted({*grid, largest}))
 
 
+def grid_of(trial: Trial) -> tuple[float, ...]:
+    """The trial's grid; quick ones have three points."""
+    protocol = trial.protocol
+    grid = epsilon_grid(protocol.epsilon, protocol.norm, tuple(trial.images.shape[1:]))
+    return (0.0, protocol.epsilon, grid[-1]) if protocol.quick else grid
+
+
 def sweep_of(trial: Trial) -> Sweep:
     """The sweep, for the classifier alone and for the whole pipeline."""
     protocol = trial.protocol
     images, labels = trial.first(protocol.sweep_n)
-    grid = epsilon_grid(protocol.epsilon, protocol.norm, tuple(images.shape[1:]))
-    if protocol.quick:
-        grid = (0.0, protocol.epsilon, grid[-1])
+    grid = grid_of(trial)
     bare, pipeline = trial.networks["classifier"], trial.pipeline()
     points = tuple(
         SweepPoint(

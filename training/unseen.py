@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from training.adversary import Attacked
 from training.autoattack import VERSION, Settings, attacks_for, autoattack
@@ -39,24 +39,34 @@ def unseen_radius(recipe: Recipe, channels: int) -> float:
 
 def attack_unseen(trial: Trial) -> Unseen | None:
     """L2 attacks with full access; None if the headline is L2 itself or the radius is 0."""
-    if trial.protocol.unseen_l2 == 0 or trial.protocol.norm == "l2":
+    settings = unseen_settings(trial)
+    if settings is None:
         return None
     return Unseen(
-        _attack(trial, "unseen L2 - classifier alone", trial.networks["classifier"]),
-        _attack(trial, "unseen L2 - end-to-end", trial.pipeline()),
+        _attack(trial, "unseen L2 - classifier alone", trial.networks["classifier"], settings),
+        _attack(trial, "unseen L2 - end-to-end", trial.pipeline(), settings),
     )
 
 
-def unseen_images(trial: Trial) -> tuple[Tensor, Tensor]:
-    """The images that are attacked, with their labels."""
-    return trial.first(trial.protocol.unseen_n)
+def unseen_settings(trial: Trial) -> Settings | None:
+    """APGD-CE and APGD-T, or what stands in for the latter with few classes; None: no attack."""
+    protocol = trial.protocol
+    if protocol.unseen_l2 == 0 or protocol.norm == "l2":
+        return None
+    return Settings(
+        epsilon=protocol.unseen_l2,
+        norm="l2",
+        attacks=("apgd-ce",) if protocol.quick else attacks_for(trial.classes)[:2],
+        seed=protocol.seed,
+        batch_size=protocol.batch_size,
+    )
 
 
 def unseen_rows(trial: Trial, found: Unseen | None) -> tuple[Row, ...]:
     """The undefended classifier and the whole pipeline under the unseen threat."""
-    if found is None:
+    settings = unseen_settings(trial)
+    if found is None or settings is None:
         return ()
-    settings = _settings(trial)
     row = partial(
         accuracy_row,
         attack=parts_name(settings),
@@ -83,22 +93,9 @@ def unseen_rows(trial: Trial, found: Unseen | None) -> tuple[Row, ...]:
     )
 
 
-def _settings(trial: Trial) -> Settings:
-    """APGD-CE and APGD-T, or what stands in for the latter with few classes."""
-    protocol = trial.protocol
-    return Settings(
-        epsilon=protocol.unseen_l2,
-        norm="l2",
-        attacks=("apgd-ce",) if protocol.quick else attacks_for(trial.classes)[:2],
-        seed=protocol.seed,
-        batch_size=protocol.batch_size,
-    )
-
-
-def _attack(trial: Trial, name: str, model: nn.Module) -> Attacked:
+def _attack(trial: Trial, name: str, model: nn.Module, settings: Settings) -> Attacked:
     """The L2 attacks on one model."""
-    images, labels = unseen_images(trial)
-    settings = _settings(trial)
+    images, labels = trial.first(trial.protocol.unseen_n)
     run = partial(
         autoattack, model, images, labels, settings, state=trial.state, progress=trial.progress
     )

@@ -1,9 +1,14 @@
 """Settings of all tests of the training."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
+from tests.training.digit_bundles import trained_networks, written_bundle
+from training.digits import write_digit_dataset
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,3 +18,25 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def digit_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn digits, 20 of each to train on and 10 to test."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    write_digit_dataset(folder, 20, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digit_networks(one_thread: None, digit_data: Path) -> dict[str, nn.Module]:
+    """Networks trained on them; tests leave them as they are."""
+    return trained_networks(digit_data)
+
+
+@pytest.fixture(scope="session")
+def digit_bundle(
+    digit_networks: dict[str, nn.Module], digit_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Their bundle, not evaluated yet; a test that writes into it takes a copy."""
+    return written_bundle(digit_networks, digit_data, tmp_path_factory.mktemp("models"))

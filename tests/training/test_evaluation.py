@@ -6,36 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from app.bundle import MANIFEST_FILE, InputSpec, Provenance, read_manifest, read_verified
+from app.bundle import MANIFEST_FILE, read_manifest, read_verified
+from tests.training.digit_bundles import SPEC
 from training.card import Card
 from training.checks import BrokenEvaluation
 from training.data import load_dataset, to_unit
-from training.digits import write_digit_dataset
 from training.evaluation import evaluate_bundle
 from training.pictures import main as draw_picture
 from training.publication import write_bundle
-from training.recipe_book import PAPER
-from training.recipes import overridden, settings_of
-from training.stages import build_classifier, build_purifier
 
-SPEC = InputSpec(channels=1, height=28, width=28)
-RECIPE = overridden(
-    PAPER,
-    [
-        "classifier.widths=[8, 16]",
-        "classifier.depths=[0, 0]",
-        "classifier.dropout=0",
-        "teacher.widths=[8]",
-        "teacher.depths=[0]",
-        "student.widths=[4]",
-        "student.depths=[0]",
-        "validation_fraction=0.2",
-    ],
-)
 HISTORY = {"classifier": [{"loss": 1.0, "clean": 0.5}, {"loss": 0.5, "clean": 0.9}]}
 
 
@@ -47,78 +28,12 @@ class Trained:
     bundle: Path
 
 
-def _train(network: nn.Module, images: Tensor, targets: Tensor, steps: int) -> nn.Module:
-    """Fit the targets: labels by cross-entropy, images by squared distance."""
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
-    for batch in torch.randint(len(images), (steps, 64)):
-        outputs = network(images[batch])
-        of_labels = targets.dtype == torch.int64
-        loss_of = functional.cross_entropy if of_labels else functional.mse_loss
-        optimizer.zero_grad()
-        torch.autograd.backward(loss_of(outputs, targets[batch]))
-        optimizer.step()
-    return network.eval()
-
-
 @pytest.fixture
-def trained(exported: Path, data: Path, tmp_path: Path) -> Trained:
+def trained(digit_bundle: Path, digit_data: Path, tmp_path: Path) -> Trained:
     """A fresh copy of the bundle, for each test to evaluate."""
     bundle = tmp_path / "models" / "digits" / "1"
-    shutil.copytree(exported, bundle)
-    return Trained(data, bundle)
-
-
-@pytest.fixture(scope="module")
-def exported(
-    networks: dict[str, nn.Module], data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The bundle of the networks, not evaluated yet."""
-    dataset = load_dataset(data)
-    provenance = Provenance(
-        command="a test",
-        recipe=RECIPE.name,
-        settings=settings_of(RECIPE),
-        seed=RECIPE.seed,
-        git_commit=None,
-        data_name=dataset.name,
-        data_sha256=dataset.sha256,
-        versions={},
-        machine="a test",
-        stage_seconds={},
-    )
-    return write_bundle(
-        tmp_path_factory.mktemp("models"),
-        name="digits",
-        labels=dataset.train.class_names,
-        spec=SPEC,
-        networks=networks,
-        images=to_unit(dataset.test.images[:32]),
-        provenance=provenance,
-    )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn digits."""
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    write_digit_dataset(folder, 20, seed=0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def networks(data: Path) -> dict[str, nn.Module]:
-    """A classifier and purifiers, none of which ever saw an attack."""
-    split = load_dataset(data).train
-    images, labels = to_unit(split.images), split.labels
-    found: dict[str, nn.Module] = {}
-    for seed, prefix in enumerate(("", "surrogate_")):
-        torch.manual_seed(seed)
-        network = build_classifier(RECIPE, 1, len(split.class_names))
-        found[f"{prefix}classifier"] = _train(network, images, labels, 100)
-        name = "surrogate_purifier" if prefix else "student"
-        found[name] = _train(build_purifier(RECIPE.student, 1), images, images, 80)
-    found["normal_teacher"] = _train(build_purifier(RECIPE.teacher, 1), images, images, 80)
-    return found
+    shutil.copytree(digit_bundle, bundle)
+    return Trained(digit_data, bundle)
 
 
 def _evaluate(trained: Trained, lines: list[str], state: Path | None = None) -> Card:
@@ -195,10 +110,11 @@ def test_a_killed_evaluation_continues_and_ends_the_same(trained: Trained, tmp_p
     assert _evaluate(trained, lines, tmp_path / "state") == whole
     started = [line for line in lines if line.endswith(" ...")]
     assert started[0] == "end-to-end - Square ..."
+    assert lines[0].startswith("the evaluation takes at most about ")
 
 
 def test_another_network_costs_no_attack_on_those_that_were_there(
-    trained: Trained, networks: dict[str, nn.Module], tmp_path: Path
+    trained: Trained, digit_networks: dict[str, nn.Module], tmp_path: Path
 ) -> None:
     before = _evaluate(trained, [], tmp_path / "state")
     manifest = read_manifest(trained.bundle)
@@ -207,7 +123,7 @@ def test_another_network_costs_no_attack_on_those_that_were_there(
         name="digits",
         labels=manifest.labels,
         spec=SPEC,
-        networks={**networks, "ablation_none": copy.deepcopy(networks["student"])},
+        networks={**digit_networks, "ablation_none": copy.deepcopy(digit_networks["student"])},
         images=to_unit(load_dataset(trained.data).test.images[:32]),
         provenance=manifest.provenance,
     )

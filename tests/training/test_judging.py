@@ -1,0 +1,196 @@
+"""Quick runs, saved examples and what is counted again, by the command line."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from app.bundle import CARD_FILE, digest
+from training.cli import main
+
+LIMITS = ["--device", "cpu", "--threads", "1"]
+
+
+def _evaluate(bundle: Path, data: Path, *more: str) -> int:
+    n = ["--n", "30", "--quick"]
+    return main(["evaluate", str(bundle), "--data", str(data), *n, *LIMITS, *more])
+
+
+def _recount(path: Path, bundle: Path, data: Path, *more: str) -> int:
+    where = [str(bundle), "--data", str(data), *LIMITS]
+    return main(["evaluate", *where, "--recount", str(path), *more])
+
+
+@pytest.fixture
+def saved(
+    digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Path:
+    """Examples of two attacks, at an epsilon that some images withstand."""
+    path = tmp_path / "examples" / "found.npy"
+    arguments = ["--attack", "fgsm,apgd-ce", "--epsilon", "0.03", "--save", str(path)]
+    assert _evaluate(digit_bundle, digit_data, *arguments) == 0
+    capsys.readouterr()
+    return path
+
+
+def test_single_attacks_are_estimated_printed_and_leave_no_card(
+    digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--attack", "fgsm,square", "--state", str(tmp_path / "state")]
+    assert _evaluate(digit_bundle, digit_data, *arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("fgsm, square on 30 images: at most about ")
+    interval = r"\d+\.\d % \(\d+\.\d % to \d+\.\d %\)"
+    for title, n in (("Clean, purified", 100), ("FGSM, cross-entropy loss", 30)):
+        assert any(re.match(rf"{title}: {interval}, n = {n}", line) for line in lines), title
+    assert lines[-1].startswith("Worst of them, image by image: ")
+    assert not (digit_bundle / CARD_FILE).exists()
+    # A second run finds what was kept.
+    assert _evaluate(digit_bundle, digit_data, *arguments) == 0
+    assert not [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ...")]
+
+
+def test_saved_examples_are_plain_arrays_that_say_what_they_are(
+    saved: Path, digit_bundle: Path
+) -> None:
+    images = np.load(saved, allow_pickle=False)
+    assert images.shape == (30, 1, 28, 28) and images.dtype == np.float32
+    described = json.loads(saved.with_suffix(".json").read_text())
+    assert described["epsilon"] == 0.03 and len(described["labels"]) == 30
+    assert described["attack"] == "FGSM, cross-entropy loss; APGD-CE"
+    assert 0 < sum(described["standing"]) < 30
+
+
+@pytest.mark.parametrize("source", ["weights", "onnx"])
+def test_a_recount_finds_what_was_counted(
+    source: str,
+    saved: Path,
+    digit_bundle: Path,
+    digit_data: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _recount(saved, digit_bundle, digit_data, "--from", source) == 0
+    lines = capsys.readouterr().out.splitlines()
+    standing = sum(json.loads(saved.with_suffix(".json").read_text())["standing"])
+    assert "at most L∞ 0.03 from their clean images, 0.03 allowed" in lines[0]
+    assert lines[1].startswith(f"{standing} of 30 are classified correctly")
+    assert lines[2] == "the same images as when they were saved"
+
+
+def _describe(path: Path, images: npt.NDArray[np.float32] | None = None, **changes: object) -> None:
+    """Change the images, and what is said of them accordingly."""
+    beside = path.with_suffix(".json")
+    described = json.loads(beside.read_text())
+    if images is not None:
+        np.save(path, images)
+        described["file"] = digest(path.read_bytes()).model_dump()
+    beside.write_text(json.dumps({**described, **changes}))
+
+
+def _too_far(path: Path) -> None:
+    images = np.load(path)
+    images[3, 0, 10, 10] = 1 - images[3, 0, 10, 10].round()
+    _describe(path, images)
+
+
+def _forged_count(path: Path) -> None:
+    described = json.loads(path.with_suffix(".json").read_text())
+    _describe(path, standing=[not stands for stands in described["standing"]])
+
+
+def _other_image(path: Path) -> None:
+    described = json.loads(path.with_suffix(".json").read_text())
+    _describe(path, labels=[(label + 1) % 10 for label in described["labels"]])
+
+
+def _unknown_image(path: Path) -> None:
+    beside = path.with_suffix(".json")
+    described = json.loads(beside.read_text())
+    described["images"][0] = "0/none.png"
+    beside.write_text(json.dumps(described))
+
+
+def _other_bytes(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+
+
+SPOILT: dict[str, Callable[[Path], None]] = {
+    "an attack moved an image": _too_far,
+    "answered otherwise than when they were saved": _forged_count,
+    "has other labels than the saved images": _other_image,
+    "no test image 0/none.png": _unknown_image,
+    "these are not the images": _other_bytes,
+    "epsilon": lambda path: _describe(path, epsilon="much"),
+}
+
+
+@pytest.mark.parametrize("message", SPOILT)
+def test_what_was_changed_is_not_counted(
+    message: str,
+    saved: Path,
+    digit_bundle: Path,
+    digit_data: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    SPOILT[message](saved)
+    assert _recount(saved, digit_bundle, digit_data) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_another_bundles_count_is_told_beside_the_first(
+    saved: Path, digit_bundle: Path, digit_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described = json.loads(saved.with_suffix(".json").read_text())
+    other = {name: "0" * 64 for name in described["graphs"]}
+    _describe(saved, graphs=other, bundle="other", version=4)
+    assert _recount(saved, digit_bundle, digit_data) == 0
+    standing = sum(described["standing"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"they attacked other 4, where {standing} were"
+
+
+def test_from_the_graphs_come_the_same_clean_figures_and_square(
+    digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Neither weights nor training images are needed.
+    bundle, data = tmp_path / "bundle", tmp_path / "digits"
+    shutil.copytree(digit_bundle, bundle, ignore=shutil.ignore_patterns("weights.*"))
+    shutil.copytree(digit_data / "test", data / "test")
+    assert _evaluate(digit_bundle, digit_data, "--attack", "square") == 0
+    weights = [line for line in capsys.readouterr().out.splitlines() if "n = " in line]
+    assert _evaluate(bundle, data, "--from", "onnx") == 0
+    graphs = [line for line in capsys.readouterr().out.splitlines() if "n = " in line]
+    assert len(weights) == len(graphs) == 3
+    assert graphs[:2] == weights[:2]
+    shares = [float(lines[2].split(": ")[1].split(" %")[0]) for lines in (weights, graphs)]
+    # Square decides by comparing scores: a last digit may send it another way for an image.
+    assert shares[0] == pytest.approx(shares[1], abs=3.4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attack", "cw"], "no attack cw"),
+        (["--attack", "pgd", "--from", "onnx"], "pgd needs gradients"),
+        (["--save", "found.npy"], "--save needs --attack"),
+        (["--attack", "fgsm", "--save", "found.png"], "saved as .npy"),
+        (["--attack", "fgsm", "--recount", "found.npy"], "--recount runs no attack"),
+        (["--recount", "found.npy"], "found.npy"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_attack(
+    arguments: list[str],
+    message: str,
+    digit_bundle: Path,
+    digit_data: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _evaluate(digit_bundle, digit_data, *arguments) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert " ..." not in printed.out

@@ -1,0 +1,142 @@
+"""What `limbeck-train evaluate` does, apart from reading its arguments."""
+
+import time
+from argparse import Namespace
+
+from training.attempts import attempt, names_of, passes, require_gradients, title_of, worst_of
+from training.card import Row, accuracy_row, wilson_interval
+from training.checks import check_model
+from training.commands import device, report
+from training.data import to_unit
+from training.evaluation import evaluate_bundle
+from training.markdown import NORMS, percent
+from training.rows import clean_rows
+from training.saved import describing, recount, save_examples
+from training.speed import duration, measured
+from training.state import State
+from training.subject import Subject, chosen_of, load_subject, protocol_of, trial_of
+from training.trial import Trial
+
+
+def evaluate(arguments: Namespace) -> None:
+    """Make a bundle's card; or, for single attacks or from its ONNX files, print figures alone.
+
+    Raises:
+        ValueError: the arguments exclude each other, or a recount finds another result.
+    """
+    if arguments.save is not None and arguments.attack is None:
+        raise ValueError("--save needs --attack: which examples?")
+    if arguments.recount is not None:
+        if arguments.attack is not None:
+            raise ValueError("--recount runs no attack: leave --attack out")
+        _print_recount(arguments)
+    elif arguments.attack is not None or arguments.source == "onnx":
+        _print_attempts(arguments)
+    else:
+        evaluate_bundle(
+            arguments.bundle,
+            arguments.data,
+            n=arguments.n,
+            seed=arguments.seed,
+            epsilon=arguments.epsilon,
+            norm=arguments.norm,
+            quick=arguments.quick,
+            state_dir=arguments.state,
+            device=device(arguments),
+            progress=report,
+        )
+
+
+def _print_attempts(arguments: Namespace) -> None:
+    """Accuracies without an attack and under each one that is asked for; no card."""
+    if arguments.save is not None:
+        describing(arguments.save)  # a name that cannot be saved under is noticed before the work
+    subject = load_subject(arguments.bundle, arguments.data, arguments.source)
+    # Of the card's attacks, Square is the one that the ONNX files can answer.
+    names = names_of(arguments.attack or "square", len(subject.manifest.labels))
+    protocol = protocol_of(
+        subject,
+        n=arguments.n,
+        seed=arguments.seed,
+        epsilon=arguments.epsilon,
+        norm=arguments.norm,
+        quick=arguments.quick,
+    )
+    trial = trial_of(subject, protocol, State(arguments.state), device(arguments), report)
+    differentiable = require_gradients(names, trial.pipeline(), trial.images)
+    check_model(
+        trial.pipeline(),
+        trial.images,
+        trial.labels,
+        "purifier and classifier",
+        differentiable=differentiable,
+    )
+    _print_estimate(trial, names, differentiable=differentiable)
+    _print_clean(subject, trial)
+    attacked = []
+    for name in names:
+        started = time.monotonic()
+        attacked.append(attempt(name, trial))
+        row = accuracy_row(name, title_of(name, trial), attacked[-1].robust, defence="student")
+        _print_row(row, time.monotonic() - started)
+    worst = worst_of(attacked)
+    if len(names) > 1:
+        title = "Worst of them, image by image"
+        _print_row(accuracy_row("worst", title, worst.robust, defence="student"))
+    if arguments.save is not None:
+        save_examples(
+            arguments.save,
+            worst,
+            chosen_of(subject, protocol),
+            protocol,
+            subject.manifest,
+            "; ".join(title_of(name, trial) for name in names),
+        )
+        report(f"wrote {arguments.save} and {describing(arguments.save).name}")
+
+
+def _print_recount(arguments: Namespace) -> None:
+    """Saved adversarial examples against their clean images, and counted again; on the CPU."""
+    device(arguments)  # for its number of threads
+    subject = load_subject(arguments.bundle, arguments.data, arguments.source)
+    found = recount(arguments.recount, subject)
+    described, n = found.described, len(found.standing)
+    norm = NORMS[described.norm]
+    report(
+        f"{n} images by {described.attack}; at most {norm} {found.furthest:.6g} from their clean "
+        f"images, {described.epsilon:.6g} allowed"
+    )
+    counted, before = int(found.standing.sum()), sum(described.standing)
+    low, high = wilson_interval(counted, n)
+    report(
+        f"{counted} of {n} are classified correctly: {percent(counted / n)} "
+        f"({percent(low)} to {percent(high)})"
+    )
+    if not found.same:
+        report(f"they attacked {described.bundle} {described.version}, where {before} were")
+    elif found.border:
+        report(f"{before} were when they were saved; {found.border} lie on the border of a label")
+    else:
+        report("the same images as when they were saved")
+
+
+def _print_estimate(trial: Trial, names: tuple[str, ...], *, differentiable: bool) -> None:
+    """How long it takes if every image withstands."""
+    images, labels = trial.first(trial.protocol.batch_size)
+    speed = measured(trial.pipeline(), images, labels, differentiable=differentiable)
+    seconds = sum(speed.seconds(passes(name, trial)) for name in names) * len(trial.images)
+    report(f"{', '.join(names)} on {len(trial.images)} images: at most about {duration(seconds)}")
+
+
+def _print_clean(subject: Subject, trial: Trial) -> None:
+    """Accuracy without an attack, on all test images."""
+    images = to_unit(subject.test.images).to(trial.images.device)
+    for row in clean_rows(trial, images, subject.test.labels.to(trial.images.device)):
+        _print_row(row)
+
+
+def _print_row(row: Row, seconds: float | None = None) -> None:
+    """One accuracy with its interval."""
+    took = "" if seconds is None else f", {duration(seconds)}"
+    interval = f"{percent(row.accuracy)} ({percent(row.low)} to {percent(row.high)})"
+    report(f"{row.title}: {interval}, n = {row.n}{took}")
