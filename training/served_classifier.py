@@ -1,6 +1,7 @@
 """A classifier that was brought, as the service runs it, and as attacks see it."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,7 +74,8 @@ class ServedClassifier:
         (found,) = self._session.run([self.spec.output], {self._input.name: values})
         if isinstance(found, list):  # a map from label to number for each image
             found = np.array([[row[key] for key in sorted(row)] for row in found], np.float32)
-        answers: npt.NDArray[np.float32] = found.reshape(len(found), -1)
+        # Of no images at all, NumPy could not tell what -1 stands for.
+        answers: npt.NDArray[np.float32] = found.reshape(len(found), math.prod(found.shape[1:]))
         return answers
 
 

@@ -40,7 +40,9 @@ def exported_classifier(
         raise ClassifierError(f"{options.source}: PyTorch's classifiers take --layout chw")
     scripted = ":" not in options.source
     network = _loaded(options.source) if scripted else _made(options)
-    network.eval().requires_grad_(False)
+    network.eval()
+    for parameter in network.parameters():  # a ScriptModule cannot do it by itself
+        parameter.requires_grad_(False)
     name = Path(options.source).name if scripted else options.source
     _try(name, network, spec)
     content = _traced(name, network, spec) if scripted else _exported(name, network, spec)
