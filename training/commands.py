@@ -23,7 +23,8 @@ from training.publication import write_bundle
 from training.recipe_file import recipe_named
 from training.recipes import Recipe, overridden, recipe_of, settings_of
 from training.resumption import Order, kept_order
-from training.stages import Run, build_classifier, build_purifier, run_stages
+from training.run import Run, build_classifier, build_purifier
+from training.stages import run_stages
 from training.weights import save_networks
 
 

@@ -10,7 +10,7 @@ import torch
 
 from app.bundle import Provenance
 from training.recipes import settings_of
-from training.stages import Run
+from training.run import Run
 
 _FRAMEWORKS = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow")
 

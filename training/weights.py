@@ -18,8 +18,9 @@ from app.bundle import (
     read_verified,
 )
 from training.recipes import Recipe, recipe_of
+from training.run import build_classifier, build_purifier
 from training.served_classifier import ImportedClassifier, ServedClassifier, StandIn
-from training.stages import STAND_IN, build_classifier, build_purifier
+from training.stages import STAND_IN
 
 
 def save_networks(networks: Mapping[str, nn.Module], path: Path) -> None:

@@ -22,8 +22,9 @@ from training.classifier_options import ClassifierOptions
 from training.data import Dataset, to_unit
 from training.publication import write_bundle
 from training.recipes import settings_of
+from training.run import build_classifier, build_purifier
 from training.served_classifier import StandIn
-from training.stages import STAND_IN, build_classifier, build_purifier
+from training.stages import STAND_IN
 from training.weights import networks_of
 
 DIGITS = {"scale": 16.0, "gives": "probabilities"}

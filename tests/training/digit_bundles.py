@@ -11,7 +11,7 @@ from training.data import load_dataset, to_unit
 from training.publication import write_bundle
 from training.recipe_book import PAPER
 from training.recipes import overridden, settings_of
-from training.stages import build_classifier, build_purifier
+from training.run import build_classifier, build_purifier
 
 SPEC = InputSpec(channels=1, height=28, width=28)
 RECIPE = overridden(

@@ -15,7 +15,8 @@ from training.classifier_file import read_onnx
 from training.classifier_options import ClassifierOptions
 from training.data import to_unit
 from training.recipe_book import PAPER
-from training.stages import STAND_IN, Run, train_teacher, use_classifier
+from training.run import Run
+from training.stages import STAND_IN, train_teacher, use_classifier
 
 _TINY = tiny_recipe()
 RECIPE = replace(

@@ -5,7 +5,7 @@ from torch import nn
 from training.networks import Classifier, ConvAutoencoder, multiply_adds, parameters
 from training.recipe_book import RECIPES
 from training.recipes import Recipe
-from training.stages import build_classifier, build_purifier
+from training.run import build_classifier, build_purifier
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 16, 24)]
 

@@ -10,19 +10,8 @@ from training.checkpoints import CheckpointError
 from training.data import to_unit
 from training.optimization import Batch
 from training.recipes import Attack, Recipe, Shape
-from training.stages import (
-    ABLATIONS,
-    Run,
-    accuracy,
-    build_classifier,
-    build_purifier,
-    craft,
-    run_stages,
-    train_classifier,
-    train_student,
-    train_teacher,
-    warmth,
-)
+from training.run import Run, accuracy, build_classifier, build_purifier, craft, warmth
+from training.stages import ABLATIONS, run_stages, train_classifier, train_student, train_teacher
 
 State = dict[str, Tensor]
 

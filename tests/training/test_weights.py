@@ -7,7 +7,7 @@ from torch import nn
 from app.bundle import BundleError
 from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe
 from training.recipes import Recipe
-from training.stages import build_classifier, build_purifier
+from training.run import build_classifier, build_purifier
 from training.weights import load_networks, save_networks
 
 

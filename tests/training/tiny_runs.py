@@ -10,7 +10,7 @@ from app.bundle import InputSpec
 from training.data import Dataset, Split
 from training.recipe_book import HARDENED
 from training.recipes import Recipe, Schedule, Shape
-from training.stages import Run
+from training.run import Run
 
 SPEC = InputSpec(channels=1, height=8, width=8)
 CLASSES = ("left", "right", "top")
