@@ -6,17 +6,25 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import httpx
 
 ROOT = Path(__file__).parents[1]
 # Only a server that hangs takes so long, on however busy a machine.
 TIMEOUT_S = 120
+# It gives its connections up before the server does, which would race with its next request.
+CLIENT: dict[str, Any] = {
+    "timeout": TIMEOUT_S,
+    "trust_env": False,
+    "limits": httpx.Limits(keepalive_expiry=1),
+}
 
 
 def environment(models_dir: Path, **settings: object) -> Mapping[str, str]:
@@ -29,17 +37,58 @@ def environment(models_dir: Path, **settings: object) -> Mapping[str, str]:
     }
 
 
+class Log:
+    """A process's output, read all the time: a full pipe would stop whoever writes to it."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.lines: list[str] = []
+        self._stream = stream
+        self._seen = 0
+        self._changed = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._stream:
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def next_with(self, text: str) -> str:
+        """The first line with the text behind those that were seen, when it comes."""
+        with self._changed:
+            while True:
+                for number in range(self._seen, len(self.lines)):
+                    if text in self.lines[number]:
+                        self._seen = number + 1
+                        return self.lines[number]
+                self._seen = len(self.lines)
+                assert not self._ended, f"the log ended without {text!r}"
+                assert self._changed.wait(TIMEOUT_S), f"no line with {text!r} came"
+
+    def rest(self) -> list[str]:
+        """All that comes behind the lines that were seen, when it has ended."""
+        self._reader.join(TIMEOUT_S)
+        assert self._ended
+        return self.lines[self._seen :]
+
+
 @dataclass
 class Server:
     """A running server process."""
 
     process: subprocess.Popen[str]
     client: httpx.Client
+    log: Log
 
     def end(self) -> list[dict[str, object]]:
         """Wait for the process's end; returns the rest of its log."""
-        rest, _ = self.process.communicate(timeout=TIMEOUT_S)
-        return [json.loads(line) for line in rest.splitlines()]
+        self.process.wait(TIMEOUT_S)
+        return [json.loads(line) for line in self.log.rest()]
 
 
 @contextmanager
@@ -52,21 +101,23 @@ def server(models_dir: Path, **settings: object) -> Iterator[Server]:
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
+    log = Log(process.stdout)
     try:
-        assert process.stdout is not None
-        address = ""
-        for line in process.stdout:
-            message = json.loads(line)["message"]
-            if message.startswith("serving on "):
-                address = message.removeprefix("serving on ")
-                break
-        with httpx.Client(base_url=address, timeout=TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(base_url=served_address(log), **CLIENT) as client:
             assert client.get("/health/ready").status_code == 200
-            yield Server(process, client)
+            yield Server(process, client, log)
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.kill()
+        process.wait()
+        log.rest()
+        process.stdout.close()
+
+
+def served_address(log: Log) -> str:
+    """Where the server says next that it serves."""
+    message: str = json.loads(log.next_with('"serving on '))["message"]
+    return message.removeprefix("serving on ")
 
 
 def refusal(models_dir: Path, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -86,7 +137,7 @@ def wait_until(holds: Callable[[], object]) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < deadline
-        time.sleep(0.02)  # each question is a line in a log that nobody reads yet, in a small pipe
+        time.sleep(0.02)
 
 
 def metric(client: httpx.Client, series: str) -> float:

@@ -37,6 +37,7 @@ from tests.server_process import (
     peak_mib,
     refusal,
     resident_mib,
+    served_address,
     server,
 )
 
@@ -338,9 +339,7 @@ def test_nothing_tells_which_software_answers(running: Server) -> None:
 
 def test_administration_has_a_door_of_its_own(models_dir: Path) -> None:
     with server(models_dir, default_model="tiny", admin_port=0) as own:
-        assert own.process.stdout is not None
-        line = json.loads(own.process.stdout.readline())
-        address = line["message"].removeprefix("serving on ")
+        address = served_address(own.log)
         with httpx.Client(base_url=address, timeout=TIMEOUT_S, trust_env=False) as admin:
             assert admin.base_url.port != own.client.base_url.port
             assert "limbeck_requests_total" in admin.get("/metrics").text

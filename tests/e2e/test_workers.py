@@ -27,14 +27,6 @@ def workers_of(running: Server) -> set[int]:
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-def wait_for(running: Server, message: str) -> None:
-    assert running.process.stdout is not None
-    for line in running.process.stdout:
-        if message in line:
-            return
-    raise AssertionError(f"the log ended without {message!r}")
-
-
 def lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -53,7 +45,7 @@ def classify(client: httpx.Client, level: int = 102) -> httpx.Response:
 @pytest.fixture(scope="module")
 def pair(models_dir: Path) -> Iterator[Server]:
     with server(models_dir, default_model="tiny", workers=2, shutdown_delay_s=0) as running:
-        wait_for(running, "2 of 2 workers are ready")
+        running.log.next_with("2 of 2 workers are ready")
         yield running
 
 
@@ -85,7 +77,7 @@ def test_a_worker_that_dies_is_replaced_and_what_it_counted_is_kept(pair: Server
         os.kill(victim, signal.SIGKILL)
         # The other one answers meanwhile, or whoever comes next.
         assert classify(pair.client).status_code == 200
-        wait_for(pair, "2 of 2 workers are ready")
+        pair.log.next_with("2 of 2 workers are ready")
     assert metric(pair.client, CLASSIFIED) == before + 2
     assert metric(pair.client, BUCKETS) == metric(pair.client, MEASURED) == before + 2
     # The scrape itself; what the dead were about is forgotten.
@@ -103,7 +95,7 @@ def test_what_was_accepted_is_answered_and_nothing_is_left_behind(
         server(tmp_path / "models", workers=2, shutdown_delay_s=0, max_batch_size=1) as running,
         ThreadPoolExecutor(4) as pool,
     ):
-        wait_for(running, "2 of 2 workers are ready")
+        running.log.next_with("2 of 2 workers are ready")
         workers = workers_of(running)
         assert len(list(temporary.iterdir())) == 1
         answers = [pool.submit(classify, running.client) for _ in range(4)]
@@ -129,7 +121,7 @@ def test_a_bundle_that_no_worker_can_load_is_named_once(tmp_path: Path) -> None:
 
 def test_workers_end_with_their_supervisor(models_dir: Path) -> None:
     with server(models_dir, default_model="tiny", workers=2, shutdown_delay_s=0) as running:
-        wait_for(running, "2 of 2 workers are ready")
+        running.log.next_with("2 of 2 workers are ready")
         workers = workers_of(running)
         running.process.kill()
         running.process.wait(TIMEOUT_S)
@@ -141,12 +133,12 @@ def test_a_worker_whose_inference_hangs_is_replaced(tmp_path: Path) -> None:
     # The deadline would stop it: it counts as hanging before that.
     limits = {"request_timeout_s": TIMEOUT_S, "hang_seconds": 1, "drain_seconds": 0}
     with server(tmp_path, workers=2, shutdown_delay_s=0, max_batch_size=1, **limits) as running:
-        wait_for(running, "2 of 2 workers are ready")
+        running.log.next_with("2 of 2 workers are ready")
         workers = workers_of(running)
         # It is cut off with its worker, or told so before.
         with suppress(httpx.TransportError):
             assert classify(running.client).status_code in (500, 503, 504)
-        wait_for(running, "2 of 2 workers are ready")
+        running.log.next_with("2 of 2 workers are ready")
         assert len(workers_of(running) - workers) == 1
         wait_until(lambda: len(workers_of(running)) == 2)
         # Black is no work: the one that hung does not answer any more.
@@ -162,7 +154,7 @@ def test_a_second_signal_ends_all_of_them_at_once(tmp_path: Path) -> None:
         server(tmp_path, workers=2, shutdown_delay_s=0, max_batch_size=1) as running,
         ThreadPoolExecutor(1) as pool,
     ):
-        wait_for(running, "2 of 2 workers are ready")
+        running.log.next_with("2 of 2 workers are ready")
         workers = workers_of(running)
         slow = pool.submit(classify, running.client)
         read = 'limbeck_stage_seconds_count{model="slow",stage="read"}'
