@@ -80,6 +80,11 @@ def load_subject(bundle_dir: Path, data: Path, source: Source = "weights") -> Su
 def _networks(bundle_dir: Path, manifest: Manifest, source: Source) -> dict[str, nn.Module]:
     """The bundle's networks by name."""
     if source == "onnx":
+        if manifest.classifier is not None:
+            raise ValueError(
+                f"{bundle_dir} has a classifier that was brought: leave --from onnx out; "
+                "its own file is judged in any case"
+            )
         return onnx_networks(
             read_verified(bundle_dir, manifest, PURIFIER_FILE),
             read_verified(bundle_dir, manifest, CLASSIFIER_FILE),

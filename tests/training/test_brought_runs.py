@@ -98,6 +98,9 @@ def test_the_card_of_a_classifier_without_gradients_says_so(
     assert main([*again, "--device", "cpu", "--threads", "1"]) == 0, capsys.readouterr().err
     fresh = Card.model_validate_json((bundle / "card.json").read_bytes())
     assert fresh.rows == card.rows
+    capsys.readouterr()
+    assert main([*again, "--from", "onnx"]) == 1
+    assert "leave --from onnx out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
