@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import numpy as np
-import torch
 
 from training.address import address_of, api_key, permit
 from training.card import wilson_interval
 from training.client import Client, Patience, Tally
+from training.commands import report
 from training.data import load_split
 from training.oracle import Oracle
 from training.siege import LEVELS, Ball, Outcome, besiege
@@ -33,8 +33,7 @@ def attack(arguments: Namespace) -> None:
     with _service(arguments) as oracle:
         test = load_split(arguments.data, "test", oracle.spec, oracle.labels)
         # The choice of the robustness card with the same seed.
-        generator = torch.Generator().manual_seed(arguments.seed)
-        chosen = test.subset(torch.randperm(len(test), generator=generator)[: arguments.n])
+        chosen = test.sample(arguments.n, arguments.seed)
         oracle.client.close()  # reading the data outlasts the patience of a service
         _announce(oracle, ball, arguments, len(chosen))
         started = time.monotonic()
@@ -45,13 +44,13 @@ def attack(arguments: Namespace) -> None:
             ball=ball,
             queries=arguments.queries,
             seed=arguments.seed,
-            report=_say,
+            report=report,
         )
         for line in summary(outcome, oracle.client.tally, time.monotonic() - started):
-            _say(line)
+            report(line)
     if arguments.out is not None:
         save_spoils(outcome, arguments.out)
-        _say(f"wrote {arguments.out}; limbeck-train recount asks again")
+        report(f"wrote {arguments.out}; limbeck-train recount asks again")
     if outcome.ended_early is not None:
         raise ValueError(f"ended early, what stands was not tried in full: {outcome.ended_early}")
 
@@ -69,19 +68,21 @@ def recount(arguments: Namespace) -> None:
                 f"{arguments.file} has images of {spoils.sent.shape[1:]}, the service takes "
                 f"{oracle.spec.shape}"
             )
-        _say(f"{oracle}; {len(spoils.labels)} images of {arguments.file}, {_largest_move(spoils)}")
+        report(
+            f"{oracle}; {len(spoils.labels)} images of {arguments.file}, {_largest_move(spoils)}"
+        )
         right = np.zeros(len(spoils.labels), np.bool_)
         for rows, answers in oracle.ask(spoils.sent):
             labels = spoils.labels[rows]
             right[rows] = [a.label == label for a, label in zip(answers, labels, strict=True)]
-    _say(_share("robust accuracy", int(right.sum()), len(right)))
+    report(_share("robust accuracy", int(right.sum()), len(right)))
     changed = np.flatnonzero(right != spoils.robust).tolist()
     if changed:
         raise ValueError(
             f"the attack left {int(spoils.robust.sum())} of {len(right)}; the answers to images "
             f"{', '.join(map(str, changed[:20]))} changed"
         )
-    _say("agrees with the attack, image by image")
+    report("agrees with the attack, image by image")
 
 
 def summary(outcome: Outcome, tally: Tally, seconds: float) -> Iterator[str]:
@@ -124,8 +125,8 @@ def _announce(oracle: Oracle, ball: Ball, arguments: Namespace, n: int) -> None:
     radius = f"{_NORMS[ball.norm]} {ball.epsilon:.4g}"
     if ball.norm == "linf":
         radius += f" ({round(ball.epsilon * LEVELS)}/{LEVELS})"
-    _say(f"{oracle}; {n} random test images, seed {arguments.seed}")
-    _say(
+    report(f"{oracle}; {n} random test images, seed {arguments.seed}")
+    report(
         f"Square attack by scores, {radius}, in 8-bit PNG as they are sent; at most "
         f"{arguments.queries:,} queries an image, {n * arguments.queries:,} in all, "
         f"{arguments.minutes:g} minutes"
@@ -146,8 +147,3 @@ def _largest_move(spoils: Spoils) -> str:
         f"changed by at most L-inf {np.abs(flat).max():.4g} and "
         f"L2 {np.linalg.norm(flat, axis=1).max():.4g}"
     )
-
-
-def _say(line: str) -> None:
-    """One line, at once."""
-    print(line, flush=True)

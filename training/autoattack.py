@@ -30,7 +30,8 @@ FEW_CLASSES = ("apgd-ce", "fab", "square")
 QUERIES = 5000
 VERSION = f"pyautoattack {version('pyautoattack')}"
 
-_NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
+# As pyautoattack calls them.
+NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _run(
     """One attack on one batch."""
     adversary = AutoAttack(
         model,
-        norm=_NORMS[settings.norm],
+        norm=NORMS[settings.norm],
         eps=settings.epsilon,
         seed=settings.seed,
         version="standard" if attack in STANDARD else "custom",

@@ -77,9 +77,7 @@ def bring(
     if file is None:
         shown = to_unit(dataset.train.images[: max(PARITY_BATCHES)])
         file = read_onnx(*exported_classifier(options, images, shown), options)
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(dataset.train), generator=generator)
-    sample = dataset.train.subset(order[:_CHECKED_IMAGES])
+    sample = dataset.train.sample(_CHECKED_IMAGES, seed=0)
     pixels = to_unit(sample.images)
     served = _served(file, options, images)
     accuracy = _checked(file, options, sample, images, pixels)

@@ -52,6 +52,11 @@ class Split:
         names = tuple(self.names[i] for i in chosen.tolist())
         return Split(self.images[chosen], self.labels[chosen], names, self.class_names)
 
+    def sample(self, n: int, seed: int) -> "Split":
+        """At most n of the images, a random choice in random order."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.subset(order[:n])
+
 
 @dataclass(frozen=True)
 class Dataset:

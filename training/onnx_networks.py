@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from app.bundle import CLASSIFIER_FILE, PURIFIER_FILE
+from training.classifier_file import session_of
 
 
 class OnnxNetwork(nn.Module):
@@ -25,12 +25,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"]
-        )
+        self.session = session_of(content)
         self.input_name = self.session.get_inputs()[0].name
         # As a buffer it is part of the state, so that kept results are bound to the file's bytes.
         self.register_buffer("content", torch.from_numpy(np.frombuffer(content, np.uint8).copy()))
@@ -60,6 +55,7 @@ def onnx_networks(purifier: bytes, classifier: bytes) -> dict[str, nn.Module]:
     ):
         try:
             networks[name] = OnnxNetwork(content)
-        except Exception as error:  # onnxruntime's errors share no class but this
-            raise ValueError(f"{file}: onnxruntime cannot load it: {error}") from error
+        except ValueError as error:
+            reason = error.__cause__
+            raise ValueError(f"{file}: onnxruntime cannot load it: {reason}") from error
     return networks

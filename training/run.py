@@ -50,9 +50,7 @@ class Run:
     @property
     def attacked_validation(self) -> Split:
         """Some validation images, a random choice: they lie in the order of their classes."""
-        generator = torch.Generator().manual_seed(self.recipe.seed)
-        order = torch.randperm(len(self.validation), generator=generator)
-        return self.validation.subset(order[:_MEASURED_IMAGES])
+        return self.validation.sample(_MEASURED_IMAGES, self.recipe.seed)
 
 
 def craft(

@@ -20,13 +20,13 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from training.attacks import Norm
+from training.autoattack import NORMS
 from training.client import OutOfTime, ServiceFailure
 from training.oracle import Answer, Oracle, Pixels
 
 LEVELS = 255
 _PROGRESS_S = 5.0
 _L2_SIDE = 5  # it starts from five tiles in each direction
-_NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
 # Of a move that rounding could take out of the ball, the largest of these shares that stays inside.
 _SHARES = (0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 1.0)
 
@@ -216,7 +216,7 @@ def besiege(
     target = _Target(oracle, outcome, ball, standing, report)
     attack = SquareAttack(
         target,
-        norm=_NORMS[ball.norm],
+        norm=NORMS[ball.norm],
         eps=ball.epsilon,
         # It asks once before it begins to count, and the clean image was asked about above.
         n_queries=queries - 2,

@@ -114,9 +114,7 @@ def protocol_of(
 
 def chosen_of(subject: Subject, protocol: Protocol) -> Split:
     """The test images that are attacked: a random choice by the seed, in random order."""
-    generator = torch.Generator().manual_seed(protocol.seed)
-    order = torch.randperm(len(subject.test), generator=generator)[: protocol.n]
-    return subject.test.subset(order)
+    return subject.test.sample(protocol.n, protocol.seed)
 
 
 def trial_of(
