@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -22,15 +24,34 @@ logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 
+# One read of the transport brings up to 256 KiB, which can be thousands of pipelined requests.
+_PARSED_AT_ONCE_BYTES = 64 * 1024
+
 # For the request of a client that has only just connected, when it is to be its last.
 _LAST_REQUEST_S = 1.0
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control that tells when reading goes on."""
+
+    def __init__(self, transport: asyncio.Transport, on_resumed: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._on_resumed = on_resumed
+
+    def resume_reading(self) -> None:
+        """Read again, if reading was paused."""
+        was_paused = self.read_paused
+        super().resume_reading()
+        if was_paused:
+            self._on_resumed()
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """One connection: refuses a head that does not come to an end, and says how slow its client is.
 
     The parser keeps request line, headers and trailers until they are complete, however long they
-    are. The size of bodies is the app's to limit: they are handed on as they come.
+    are. The size of bodies is the app's to limit: they are handed on as they come. Of what one read
+    brought, nothing more is parsed while reading is paused.
 
     Args:
         config: uvicorn's.
@@ -50,6 +71,7 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._all = connections or Connections()
+        self._kept = b""  # read, and not parsed yet
         self._unparsed_bytes = 0
         self._stage = Stage.HEAD
         self._since = 0.0
@@ -62,6 +84,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has connected: the time for a request's head begins."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self._parse_kept_soon)
         self._since = self.loop.time()
         if not self._all.admit(self):
             self._turn_away()
@@ -72,11 +95,25 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; what neither completes a head or a message nor belongs to a body is counted."""
+        """Parse it, unless reading is paused."""
         if self._turned_away:
             self.transport.close()
-        if self.transport.is_closing():
-            return  # what was refused must not reach the app
+        self._kept += data
+        self._parse_kept()
+
+    def _parse_kept_soon(self) -> None:
+        if self._kept:
+            self.loop.call_soon(self._parse_kept)
+
+    def _parse_kept(self) -> None:
+        # What was refused must not reach the app.
+        while self._kept and not self.flow.read_paused and not self.transport.is_closing():
+            piece = self._kept[:_PARSED_AT_ONCE_BYTES]
+            self._kept = self._kept[_PARSED_AT_ONCE_BYTES:]
+            self._parse(piece)
+
+    def _parse(self, data: bytes) -> None:
+        """What neither completes a head or a message nor belongs to a body is counted."""
         if self._stage is Stage.IDLE:
             self._enter(Stage.HEAD)
         self._unparsed_bytes += len(data)
