@@ -10,20 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from app.bundle import ClassifierSpec, InputSpec
-from training.checks import zero_gradient_share
 from training.classifier_checks import check_accuracy, check_answers
 from training.classifier_file import ClassifierError, ClassifierFile, read_onnx
 from training.classifier_options import ClassifierOptions
 from training.data import Dataset, Split, to_unit
-from training.onnx_importer import UnsupportedGraph
+from training.export import PARITY_BATCHES
 from training.preprocessing import preprocess_graph
+from training.rebuilding import CHECKED_IMAGES, rebuilt_classifier
 from training.recipes import Recipe
-from training.served_classifier import ImportedClassifier, ServedClassifier, largest_difference
+from training.served_classifier import ServedClassifier
 from training.torch_classifier import exported_classifier
-
-PARITY_BATCHES = (1, 7, 32)
-PARITY_TOLERANCE = 1e-3
-_CHECKED_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -72,18 +68,17 @@ def bring(
     Raises:
         ClassifierError: it does not fit the data, its options, or onnxruntime; the message names
             what is wrong and the option that would put it right.
+        ParityError: in PyTorch it gives something else.
     """
     images = dataset.spec
     if file is None:
         shown = to_unit(dataset.train.images[: max(PARITY_BATCHES)])
         file = read_onnx(*exported_classifier(options, images, shown), options)
-    sample = dataset.train.sample(_CHECKED_IMAGES, seed=0)
+    sample = dataset.train.sample(CHECKED_IMAGES, seed=0)
     pixels = to_unit(sample.images)
     served = _served(file, options, images)
     accuracy = _checked(file, options, sample, images, pixels)
-    network, obstacles = _differentiable(file, served, images, pixels, sample.labels)
-    if network is not None:
-        _check_parity(file.name, served, network, pixels)
+    network, obstacles = rebuilt_classifier(file.name, served, images, pixels, sample.labels)
     return BroughtClassifier(
         name=file.name,
         content=file.content,
@@ -135,40 +130,6 @@ def _checked(
     names = sample.class_names
     check_answers(file.name, answers_of(options), len(names), options)
     return check_accuracy(file.name, answers_of, sample.labels, names, options, images.channels)
-
-
-def _differentiable(
-    file: ClassifierFile,
-    served: ServedClassifier,
-    images: InputSpec,
-    pixels: Tensor,
-    labels: Tensor,
-) -> tuple[nn.Module | None, tuple[str, ...]]:
-    """The classifier in PyTorch, or what stands in its way."""
-    try:
-        network = ImportedClassifier(file.content, served.preprocess, served.spec, images)
-    except UnsupportedGraph as error:
-        return None, error.operators
-    except (RuntimeError, TypeError, LookupError) as error:
-        # onnxruntime does run it: a way to use an operator that the importer has not met.
-        return None, (f"that fail in PyTorch: {error}",)
-    if zero_gradient_share(network, pixels[:64], labels[:64]) > 0.5:
-        return None, ("that have a gradient of zero",)
-    return network, ()
-
-
-def _check_parity(name: str, served: ServedClassifier, network: nn.Module, pixels: Tensor) -> None:
-    """Refuse a network that is not the file.
-
-    Raises:
-        ClassifierError: it is not.
-    """
-    difference = largest_difference(served, network, pixels, PARITY_BATCHES)
-    if not difference <= PARITY_TOLERANCE:
-        raise ClassifierError(
-            f"{name}: in PyTorch it differs from onnxruntime by {difference:.3g}, more than "
-            f"{PARITY_TOLERANCE:g}; attacks through it would not be attacks on it"
-        )
 
 
 def classifier_file(options: ClassifierOptions) -> ClassifierFile | None:

@@ -2,8 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,60 @@ _PROBE_IMAGES = 3
 _SAME = 1e-3
 
 
-class ServedClassifier:
+class ServedGraph:
+    """An ONNX file, run by onnxruntime on the CPU.
+
+    Args:
+        content: the file.
+        input_name: of the images.
+        output_name: of what counts, of perhaps several.
+
+    Attributes:
+        content: the file.
+        sha256: of the file.
+
+    Raises:
+        ValueError: onnxruntime refuses it, or it has no such input.
+    """
+
+    def __init__(self, content: bytes, input_name: str, output_name: str) -> None:
+        self.content = content
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._session = session_of(content)
+        shapes = {item.name: item.shape for item in self._session.get_inputs()}
+        if input_name not in shapes:
+            raise ValueError(f"its inputs are {[*shapes]}, wanted is {input_name!r}")
+        self._input, self._output = input_name, output_name
+        self._single = shapes[input_name][:1] == [1]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: nothing in it changes, and a session cannot be copied."""
+        return self
+
+    def answers(self, images: Tensor) -> npt.NDArray[np.float32]:
+        """What it gives for images (N, C, H, W) in [0, 1]; one row for each, or no such thing.
+
+        Raises:
+            ValueError: it fails on them.
+        """
+        # Large networks would want gigabytes for hundreds of images at once.
+        plain = images.detach().cpu().contiguous()
+        pieces = torch.split(plain, 1 if self._single else _BATCH)
+        try:
+            return np.concatenate([self._answered(piece.numpy()) for piece in pieces])
+        except Exception as error:  # onnxruntime's classes have no common public base
+            raise ValueError(f"onnxruntime cannot run it: {error}") from error
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """The answers as they are, on the images' device."""
+        return torch.from_numpy(self.answers(images)).to(images.device)
+
+    def _answered(self, values: npt.NDArray[np.float32]) -> Any:
+        """What onnxruntime gives for one batch."""
+        return self._session.run([self._output], {self._input: values})[0]
+
+
+class ServedClassifier(ServedGraph):
     """The classifier's own file behind its preprocessing, run by onnxruntime.
 
     Args:
@@ -29,49 +81,28 @@ class ServedClassifier:
         spec: which output counts, and what it gives.
 
     Attributes:
-        sha256: of the file.
         preprocess: see above.
         spec: see above.
     """
 
     def __init__(self, content: bytes, preprocess: bytes | None, spec: ClassifierSpec) -> None:
+        super().__init__(content, spec.input, spec.output)
         self.spec = spec
-        self.sha256 = hashlib.sha256(content).hexdigest()
         self.preprocess = preprocess
-        self._session = session_of(content)
         self._preparing = session_of(preprocess) if preprocess else None
-        self._input = next(item for item in self._session.get_inputs() if item.name == spec.input)
-        self._single = self._input.shape[:1] == [1]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "ServedClassifier":
-        """Itself: nothing in it changes, and a session cannot be copied."""
-        return self
-
-    def answers(self, images: Tensor) -> npt.NDArray[np.float32]:
-        """What it gives for images (N, C, H, W) in [0, 1]: (N, K), or what cannot be such.
-
-        Raises:
-            ValueError: it fails on them.
-        """
-        # Large classifiers would want gigabytes for hundreds of images at once.
-        plain = images.detach().cpu().contiguous()
-        pieces = torch.split(plain, 1 if self._single else _BATCH)
-        try:
-            return np.concatenate([self._answered(piece.numpy()) for piece in pieces])
-        except Exception as error:  # onnxruntime's classes have no common public base
-            raise ValueError(f"onnxruntime cannot run it: {error}") from error
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (N, K), on the images' device."""
-        found = torch.from_numpy(self.answers(images)).to(images.device)
+        found = self.outputs(images)
         if self.spec.gives == "probabilities":
             return found.clamp_min(PROBABILITY_FLOOR).log()
         return found
 
     def _answered(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, K), or what cannot be such."""
         if self._preparing is not None:
             (values,) = self._preparing.run(None, {"images": values})
-        (found,) = self._session.run([self.spec.output], {self._input.name: values})
+        found = super()._answered(values)
         if isinstance(found, list):  # a map from label to number for each image
             found = np.array([[row[key] for key in sorted(row)] for row in found], np.float32)
         # Of no images at all, NumPy could not tell what -1 stands for.
@@ -175,26 +206,3 @@ def _logits_within(model: onnx.ModelProto, spec: ClassifierSpec) -> tuple[str, b
     if tensor in makers and makers[tensor].op_type == "Softmax":
         return makers[tensor].input[0], False
     return tensor, True
-
-
-def largest_difference(
-    served: ServedClassifier, network: nn.Module, images: Tensor, sizes: Sequence[int]
-) -> float:
-    """How far network and file differ at most, on batches of several sizes.
-
-    Logits are compared in units of the largest of the file's, if that is above 1; probabilities
-    as they are, for logits may differ by a number that is the same for all classes.
-    """
-    largest = 0.0
-    for size in sizes:
-        batch = images[:size]
-        expected = torch.from_numpy(served.answers(batch))
-        with torch.no_grad():
-            found = network(batch)
-        if served.spec.gives == "probabilities":
-            found = found.softmax(1)
-        if found.shape != expected.shape:
-            return float("inf")
-        difference = (found - expected).abs().max() / max(1.0, float(expected.abs().max()))
-        largest = max(largest, float(difference.nan_to_num(float("inf"))))
-    return largest

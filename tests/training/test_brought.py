@@ -21,6 +21,7 @@ from training.brought import BroughtClassifier, bring, check_recipe, classifier_
 from training.classifier_file import ClassifierError
 from training.classifier_options import ClassifierOptions
 from training.data import Dataset, to_unit
+from training.export import ParityError
 from training.onnx_importer import OPERATORS
 from training.recipe_book import PAPER
 
@@ -103,7 +104,7 @@ def test_what_is_not_the_same_in_pytorch_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(OPERATORS, "Relu", lambda node, values: values.abs())
-    with pytest.raises(ClassifierError, match=r"differs from onnxruntime by \d.*more than 0.001"):
+    with pytest.raises(ParityError, match=r"differs from onnxruntime by \d.*more than 0.001"):
         brought(tmp_path / "mlp.onnx", by_scikit_learn("mlp"), digits(), **DIGITS)
 
 
