@@ -120,7 +120,8 @@ def replace_files(
     """Add or replace files of an existing bundle, with their digests in its manifest.
 
     A whole new folder is made beside the old one and takes its place, so that no reader finds
-    files of one evaluation with the digests of another.
+    files of one evaluation with the digests of another. Weights that were taken out of the bundle
+    keep their digest: they can be put back.
 
     Args:
         bundle: the bundle's folder.
@@ -129,12 +130,15 @@ def replace_files(
     """
     bundle = bundle.resolve()
     old = read_manifest(bundle)
-    contents = {file: read_verified(bundle, old, file) for file in old.files if file not in files}
+    kept = {file: expected for file, expected in old.files.items() if file not in files}
+    taken_out = set() if (bundle / WEIGHTS_FILE).exists() else {WEIGHTS_FILE}
+    contents = {file: read_verified(bundle, old, file) for file in kept.keys() - taken_out}
     contents.update(files)
+    digests = {**kept, **{file: digest(content) for file, content in contents.items()}}
     manifest = Manifest.model_validate(
         {
             **old.model_dump(),
-            "files": {file: digest(content) for file, content in sorted(contents.items())},
+            "files": dict(sorted(digests.items())),
             "shift_threshold_bits": shift_threshold_bits,
         }
     )

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from app.bundle import Provenance, read_manifest, read_verified
+from app.bundle import WEIGHTS_FILE, BundleError, Provenance, read_manifest, read_verified
 from tests.training.small_networks import SPEC, digit_images, small_networks
 from training.export import ParityError
 from training.publication import replace_files, write_bundle
@@ -97,6 +97,23 @@ def test_files_are_replaced_together_with_their_digests(tmp_path: Path) -> None:
     assert read_verified(bundle, manifest, "card.json") == b"{}"
     assert read_verified(bundle, manifest, "purifier.onnx") == graph
     assert [path.name for path in bundle.parent.iterdir()] == ["1"]
+
+
+def test_weights_that_were_taken_out_keep_their_digest(tmp_path: Path) -> None:
+    bundle = _write(tmp_path)
+    before = read_manifest(bundle).files
+    weights = bundle / WEIGHTS_FILE
+    content = weights.read_bytes()
+    weights.unlink()
+    replace_files(bundle, {"CARD.md": b"new"}, shift_threshold_bits=None)
+    manifest = read_manifest(bundle)
+    assert manifest.files == {**before, "CARD.md": manifest.files["CARD.md"]}
+    assert not weights.exists()
+    weights.write_bytes(content)
+    assert read_verified(bundle, manifest, WEIGHTS_FILE) == content
+    (bundle / "purifier.onnx").unlink()
+    with pytest.raises(BundleError, match=r"purifier\.onnx: cannot be read"):
+        replace_files(bundle, {"CARD.md": b"newer"}, shift_threshold_bits=None)
 
 
 def test_a_bad_file_name_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
