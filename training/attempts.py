@@ -37,8 +37,10 @@ def names_of(text: str, classes: int) -> tuple[str, ...]:
     return names
 
 
-def require_gradients(names: tuple[str, ...], model: nn.Module, images: Tensor) -> bool:
-    """Whether the model is differentiable.
+def require_gradients(
+    names: tuple[str, ...], model: nn.Module, images: Tensor, reason: str
+) -> bool:
+    """Whether the model is differentiable; if not, `reason` says why.
 
     Raises:
         ValueError: it is not, and an attack needs that it is.
@@ -48,7 +50,7 @@ def require_gradients(names: tuple[str, ...], model: nn.Module, images: Tensor) 
     wanting = [name for name in names if name not in GRADIENT_FREE]
     if wanting and not differentiable:
         raise ValueError(
-            f"{', '.join(wanting)} needs gradients, which the ONNX files do not give; "
+            f"{', '.join(wanting)} needs gradients, but {reason}; "
             f"without them: {', '.join(sorted(GRADIENT_FREE))}"
         )
     return differentiable

@@ -141,6 +141,9 @@ class Card(_Frozen):
     schema_version: int = CARD_SCHEMA_VERSION
     bundle: str
     version: int
+    source: Literal["weights", "onnx"] = Field(
+        default="weights", description="the files that purifier and classifier were taken from"
+    )
     quick: bool = Field(description="shortened attacks: a trial run, not a measurement")
     data: str
     data_sha256: str

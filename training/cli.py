@@ -168,7 +168,8 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         dest="source",
         choices=("weights", "onnx"),
         default="weights",
-        help="the networks; the ONNX files give no gradients and no card",
+        help="purifier and classifier (default: weights): onnx takes the files that the service "
+        "runs, rebuilt for the attacks, and does without the weights file",
     )
     _add_protocol(command)
 

@@ -1,10 +1,8 @@
 """The honest evaluation of a bundle: every row of its robustness card, and the card's files."""
 
 import json
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +12,6 @@ from training.ablation import TITLES, ablation_of
 from training.adversary import Attacked, Progress
 from training.alarm import attacked_groups, detection_rows, shifts_by_group
 from training.attacks import Norm
-from training.autoattack import VERSION
 from training.card import Ablation, Card, Check, Sweep
 from training.checks import (
     BrokenEvaluation,
@@ -26,20 +23,30 @@ from training.checks import (
     masking_checks,
     zero_gradient_share,
 )
+from training.colophon import colophon
 from training.corruptions import corruptions_of
 from training.data import to_unit
 from training.estimate import speeds_of, total_s, work_of
+from training.onnx_networks import without_gradients
 from training.pictures import card_pictures
 from training.publication import replace_files
-from training.report import command_line, report
+from training.report import report
 from training.rows import bare_rows, clean_rows, white_box_rows, worst_row
 from training.speed import duration
-from training.state import State, digest_of
+from training.state import State
 from training.steps import steps_check, steps_of
-from training.subject import Subject, load_subject, protocol_of, shifts_of, threshold_of, trial_of
+from training.subject import (
+    Source,
+    Subject,
+    load_subject,
+    protocol_of,
+    shifts_of,
+    threshold_of,
+    trial_of,
+)
 from training.surrogate_card import has_stand_in, through_surrogate
 from training.sweep import sweep_of
-from training.trial import Protocol, Trial
+from training.trial import Trial
 from training.unseen import attack_unseen, unseen_rows
 from training.white_box import WhiteBox, attack_classifier, attack_pipeline
 
@@ -57,6 +64,7 @@ def evaluate_bundle(
     norm: Norm = "linf",
     quick: bool = False,
     state_dir: Path | None = None,
+    source: Source = "weights",
     device: torch.device | None = None,
     history: Mapping[str, list[dict[str, float]]] | None = None,
     progress: Progress = print,
@@ -72,6 +80,7 @@ def evaluate_bundle(
         norm: of the ball.
         quick: shortened attacks that measure nothing; the card says so.
         state_dir: where results are kept, so that a killed evaluation continues.
+        source: which of the bundle's files purifier and classifier come from.
         device: to compute on; the CPU if not given.
         history: records of each training stage, for the plot of the training; those that
             the bundle keeps from before if not given.
@@ -81,8 +90,15 @@ def evaluate_bundle(
         BrokenEvaluation: the evaluation failed its own tests; nothing is written.
         BundleError: the bundle is damaged.
         DataError: the data set does not fit.
+        ValueError: networks of ONNX files are other ones in PyTorch, or have no gradients.
     """
-    subject = load_subject(bundle_dir, data)
+    subject = load_subject(bundle_dir, data, source)
+    reason = without_gradients(subject.networks)
+    if reason:
+        raise ValueError(
+            f"{reason}: a card would show attacks that never had a chance; "
+            "--attack square, which needs scores alone, still means something"
+        )
     protocol = protocol_of(subject, n=n, seed=seed, epsilon=epsilon, norm=norm, quick=quick)
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
     # Before anything that takes long: a data set without training images shows here.
@@ -140,7 +156,7 @@ def evaluate(
         corruptions=corruptions_of(trial),
         checks=(*_masking(trial, found), steps_check(steps)),
         detection=detection_rows(trial, clean_shifts, groups, attacked, threshold_bits),
-        **_about(subject, trial),
+        **colophon(subject, trial),
     )
     if has_stand_in(trial.networks):
         card = through_surrogate(card, subject.manifest)
@@ -154,26 +170,6 @@ def _check_models(subject: Subject, trial: Trial) -> None:
         check_eval_mode(network, name)
     check_model(trial.networks["classifier"], trial.images, trial.labels, "the classifier")
     check_model(trial.pipeline(), trial.images, trial.labels, "purifier and classifier")
-
-
-def _about(subject: Subject, trial: Trial) -> dict[str, Any]:
-    """What a card says of itself: the bundle, the images, the protocol and the programs."""
-    protocol = trial.protocol
-    return {
-        "attack_warnings": tuple(sorted(trial.warnings)),
-        "omitted": _omitted(trial),
-        "bundle": subject.manifest.name,
-        "version": subject.manifest.version,
-        "quick": protocol.quick,
-        "data": subject.data,
-        "data_sha256": digest_of(subject.test.images, subject.test.labels),
-        "norm": protocol.norm,
-        "epsilon": protocol.epsilon,
-        "n": protocol.n,
-        "seed": protocol.seed,
-        "versions": _versions(),
-        "command": _command(subject, protocol),
-    }
 
 
 def _insist(trial: Trial, check: Callable[..., None], *findings: object) -> None:
@@ -219,27 +215,3 @@ def _checked_first(trial: Trial, bare: Attacked) -> tuple[tuple[Ablation, ...], 
     sweep = sweep_of(trial)
     _insist(trial, check_sweep, sweep, trial.classes)
     return tuple(ablations), sweep
-
-
-def _omitted(trial: Trial) -> tuple[str, ...]:
-    """What the weights did not allow to measure."""
-    wanted = [*TITLES, "surrogate_purifier", "surrogate_classifier"]
-    missing = [name for name in wanted if name not in trial.networks]
-    return tuple(f"Not measured: the bundle's weights have no {name}." for name in missing)
-
-
-def _versions() -> dict[str, str]:
-    """Of what computed the figures."""
-    name, _, number = VERSION.partition(" ")
-    return {name: number, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def _command(subject: Subject, protocol: Protocol) -> str:
-    """The command that makes the card again."""
-    options: dict[str, object] = {"n": protocol.n, "seed": protocol.seed}
-    if protocol.epsilon != subject.recipe.epsilon:
-        options["epsilon"] = protocol.epsilon
-    if protocol.norm != "linf":
-        options["norm"] = protocol.norm
-    options["quick"] = protocol.quick
-    return command_line(subject.manifest.name, subject.manifest.version, options)

@@ -10,16 +10,25 @@ from training.commands import device, report
 from training.data import to_unit
 from training.evaluation import evaluate_bundle
 from training.markdown import NORMS, percent
+from training.onnx_networks import without_gradients
 from training.rows import clean_rows
 from training.saved import describing, recount, save_examples
 from training.speed import duration, measured
 from training.state import State
-from training.subject import Subject, chosen_of, load_subject, protocol_of, trial_of
+from training.subject import (
+    Source,
+    Subject,
+    chosen_of,
+    load_subject,
+    protocol_of,
+    trial_of,
+)
+from training.surrogate_card import has_stand_in, stand_in_note
 from training.trial import Trial
 
 
 def evaluate(arguments: Namespace) -> None:
-    """Make a bundle's card; or, for single attacks or from its ONNX files, print figures alone.
+    """Make a bundle's card; or print the figures of single attacks, or of saved examples.
 
     Raises:
         ValueError: the arguments exclude each other, or a recount finds another result.
@@ -30,7 +39,7 @@ def evaluate(arguments: Namespace) -> None:
         if arguments.attack is not None:
             raise ValueError("--recount runs no attack: leave --attack out")
         _print_recount(arguments)
-    elif arguments.attack is not None or arguments.source == "onnx":
+    elif arguments.attack is not None:
         _print_attempts(arguments)
     else:
         evaluate_bundle(
@@ -42,6 +51,7 @@ def evaluate(arguments: Namespace) -> None:
             norm=arguments.norm,
             quick=arguments.quick,
             state_dir=arguments.state,
+            source=arguments.source,
             device=device(arguments),
             progress=report,
         )
@@ -52,8 +62,7 @@ def _print_attempts(arguments: Namespace) -> None:
     if arguments.save is not None:
         describing(arguments.save)  # a name that cannot be saved under is noticed before the work
     subject = load_subject(arguments.bundle, arguments.data, arguments.source)
-    # Of the card's attacks, Square is the one that the ONNX files can answer.
-    names = names_of(arguments.attack or "square", len(subject.manifest.labels))
+    names = names_of(arguments.attack, len(subject.manifest.labels))
     protocol = protocol_of(
         subject,
         n=arguments.n,
@@ -63,7 +72,8 @@ def _print_attempts(arguments: Namespace) -> None:
         quick=arguments.quick,
     )
     trial = trial_of(subject, protocol, State(arguments.state), device(arguments), report)
-    differentiable = require_gradients(names, trial.pipeline(), trial.images)
+    reason = without_gradients(trial.networks)
+    differentiable = require_gradients(names, trial.pipeline(), trial.images, reason)
     check_model(
         trial.pipeline(),
         trial.images,
@@ -71,6 +81,8 @@ def _print_attempts(arguments: Namespace) -> None:
         "purifier and classifier",
         differentiable=differentiable,
     )
+    if has_stand_in(trial.networks):
+        report(stand_in_note(subject.manifest))
     _print_estimate(trial, names, differentiable=differentiable)
     _print_clean(subject, trial)
     attacked = []
@@ -98,7 +110,9 @@ def _print_attempts(arguments: Namespace) -> None:
 def _print_recount(arguments: Namespace) -> None:
     """Saved adversarial examples against their clean images, and counted again; on the CPU."""
     device(arguments)  # for its number of threads
-    subject = load_subject(arguments.bundle, arguments.data, arguments.source)
+    # Counting needs no gradients: the files are asked as the service asks them.
+    source: Source = "served" if arguments.source == "onnx" else "weights"
+    subject = load_subject(arguments.bundle, arguments.data, source)
     found = recount(arguments.recount, subject)
     described, n = found.described, len(found.standing)
     norm = NORMS[described.norm]

@@ -70,6 +70,12 @@ def _opening(card: Card) -> str:
     )
     if card.norm == "l2":
         lines[-1] = lines[-1].replace("change every pixel by", "change the image by")
+    if card.source == "onnx":
+        lines.append(
+            "Purifier and classifier are the ONNX files that the service runs, rebuilt in PyTorch "
+            "where attacks need gradients; their answers to images of the data set are those of "
+            "onnxruntime to within 0.001."
+        )
     return "\n\n".join(lines)
 
 
@@ -114,9 +120,11 @@ def _ablations(card: Card) -> str:
 def _checks(card: Card) -> str:
     """The evaluation's tests of itself."""
     rows = [["passed" if check.passed else "**failed**", check.finding] for check in card.checks]
+    has_teacher = any(item.key == "normal_teacher" for item in card.ablations)
     text = (
-        "The evaluation stops with an error if the undefended classifier or the normal teacher "
-        "survives, or if accuracy does not fall to chance at the largest epsilon. The checks below "
+        "The evaluation stops with an error if the undefended classifier "
+        f"{'or the normal teacher ' if has_teacher else ''}survives, or if accuracy does not fall "
+        "to chance at the largest epsilon. The checks below "
         "look for masked gradients: attacks that see less must not succeed more."
     )
     if not all(check.passed for check in card.checks):

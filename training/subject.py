@@ -9,25 +9,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from app.bundle import (
-    CLASSIFIER_FILE,
-    PURIFIER_FILE,
-    Manifest,
-    read_manifest,
-    read_verified,
-)
+from app.bundle import WEIGHTS_FILE, BundleError, Manifest, read_manifest
 from training.adversary import Progress
 from training.attacks import Norm
 from training.data import Split, load_split, name_of, split_validation, to_unit
 from training.detection import shift_threshold, shifts
-from training.onnx_networks import onnx_networks
+from training.onnx_networks import rebuilt_networks, served_networks
 from training.recipes import Recipe, recipe_of
+from training.stages import STAND_IN
 from training.state import State
 from training.trial import Protocol, Trial
 from training.unseen import unseen_radius
-from training.weights import networks_of
+from training.weights import networks_of, trained_networks
 
-Source = Literal["weights", "onnx"]
+Source = Literal["weights", "onnx", "served"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +30,13 @@ class Subject:
     """A bundle's networks with the images they are judged on.
 
     Attributes:
-        networks: all that the bundle's weights hold, or its two graphs; in eval mode.
+        networks: all that the bundle's files hold, in eval mode.
         test: all test images; clean accuracies are measured on them.
         manifest: of the bundle.
         recipe: that it was trained by.
         folder: the data set.
+        source: which of the bundle's files purifier and classifier come from.
+        has_weights: whether the file with all the other networks was there.
     """
 
     networks: Mapping[str, nn.Module]
@@ -47,6 +44,8 @@ class Subject:
     manifest: Manifest
     recipe: Recipe
     folder: Path
+    source: Source = "weights"
+    has_weights: bool = True
 
     @property
     def data(self) -> str:
@@ -67,29 +66,31 @@ def load_subject(bundle_dir: Path, data: Path, source: Source = "weights") -> Su
     Args:
         bundle_dir: `models/<name>/<version>`.
         data: the data set.
-        source: which of the bundle's files the networks come from. The ONNX graphs are what the
-            service runs; they give no gradients, and there are no others than the two.
+        source: where purifier and classifier come from: from the `weights`; from the two `onnx`
+            files, rebuilt in PyTorch so that attacks have gradients, with all other networks from
+            the weights if they are there; or from the same files as they are `served`, to count
+            with, and no other networks.
+
+    Raises:
+        BundleError: the bundle is damaged, or has no weights where these are asked for.
+        DataError: the data set does not fit.
+        ParityError: a network gives something else in PyTorch than in onnxruntime.
     """
     manifest = read_manifest(bundle_dir)
     recipe = recipe_of(manifest.provenance.settings)
-    networks = _networks(bundle_dir, manifest, source)
     test = load_split(data, "test", manifest.input, manifest.labels)
-    return Subject(networks, test, manifest, recipe, data)
-
-
-def _networks(bundle_dir: Path, manifest: Manifest, source: Source) -> dict[str, nn.Module]:
-    """The bundle's networks by name."""
-    if source == "onnx":
-        if manifest.classifier is not None:
-            raise ValueError(
-                f"{bundle_dir} has a classifier that was brought: leave --from onnx out; "
-                "its own file is judged in any case"
-            )
-        return onnx_networks(
-            read_verified(bundle_dir, manifest, PURIFIER_FILE),
-            read_verified(bundle_dir, manifest, CLASSIFIER_FILE),
-        )
-    return networks_of(bundle_dir, manifest)
+    weights = bundle_dir / WEIGHTS_FILE
+    has_weights = weights.exists()
+    if source == "served":
+        networks = served_networks(bundle_dir, manifest)
+    elif source == "onnx":
+        networks = trained_networks(bundle_dir, manifest) if has_weights else {}
+        networks |= rebuilt_networks(bundle_dir, manifest, test, networks.pop(STAND_IN, None))
+    elif has_weights:
+        networks = networks_of(bundle_dir, manifest)
+    else:
+        raise BundleError(f"{weights}: is not there; --from onnx does without it")
+    return Subject(networks, test, manifest, recipe, data, source, has_weights)
 
 
 def protocol_of(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from app.bundle import Manifest
-from training.card import Ablation, Card, Row
+from training.card import Card, Row
 from training.served_classifier import StandIn
 
 _GRADIENTS = ("classifier", "everything")
@@ -16,22 +16,22 @@ def has_stand_in(networks: Mapping[str, nn.Module]) -> bool:
     return isinstance(networks["classifier"], StandIn)
 
 
-def through_surrogate(card: Card, manifest: Manifest) -> Card:
-    """The card with every row that used gradients marked as one of a surrogate."""
+def stand_in_note(manifest: Manifest) -> str:
+    """What has to be said of every attack that had a surrogate's gradients."""
     origin = manifest.provenance.classifier or {}
     operators = ", ".join(origin.get("without_gradients", ()))
-    note = (
+    return (
         f"The classifier cannot be differentiated (operators {operators}). Attacks asked it for "
-        "its answers and took the gradients of a surrogate that was taught by them (BPDA): no row "
-        "here is a white-box attack, and one made for this classifier may do better."
+        "its answers and took the gradients of a surrogate that was taught by them (BPDA): none "
+        "is a white-box attack, and one made for this classifier may do better."
     )
+
+
+def through_surrogate(card: Card, manifest: Manifest) -> Card:
+    """The card with every row that used gradients marked as one of a surrogate."""
     ablations = tuple(
-        Ablation(
-            key=item.key,
-            title=item.title,
-            clean=item.clean,
-            grey_box=_marked(item.grey_box),
-            end_to_end=_marked(item.end_to_end),
+        item.model_copy(
+            update={"grey_box": _marked(item.grey_box), "end_to_end": _marked(item.end_to_end)}
         )
         for item in card.ablations
     )
@@ -40,7 +40,7 @@ def through_surrogate(card: Card, manifest: Manifest) -> Card:
             "rows": tuple(map(_marked, card.rows)),
             "headline": _marked(card.headline),
             "ablations": ablations,
-            "omitted": (note, *card.omitted),
+            "omitted": (stand_in_note(manifest), *card.omitted),
         }
     )
 

@@ -9,17 +9,16 @@ from torch import Tensor, nn
 
 from app.bundle import (
     CLASSIFIER_FILE,
-    PREPROCESS_FILE,
     WEIGHTS_FILE,
     BundleError,
-    ClassifierSpec,
     InputSpec,
     Manifest,
     read_verified,
 )
+from training.onnx_networks import served_classifier
 from training.recipes import Recipe, recipe_of
 from training.run import build_classifier, build_purifier
-from training.served_classifier import ImportedClassifier, ServedClassifier, StandIn
+from training.served_classifier import ImportedClassifier, StandIn
 from training.stages import STAND_IN
 
 
@@ -65,35 +64,37 @@ def load_networks(
     return networks
 
 
+def trained_networks(bundle_dir: Path, manifest: Manifest) -> dict[str, nn.Module]:
+    """All networks of a bundle's weights file, in eval mode.
+
+    Raises:
+        BundleError: the file was changed, or does not fit.
+    """
+    read_verified(bundle_dir, manifest, WEIGHTS_FILE)
+    recipe = recipe_of(manifest.provenance.settings)
+    return load_networks(bundle_dir / WEIGHTS_FILE, recipe, manifest.input, len(manifest.labels))
+
+
 def networks_of(bundle_dir: Path, manifest: Manifest) -> dict[str, nn.Module]:
     """All networks of a bundle, in eval mode; a classifier that was brought comes from its file.
 
     Raises:
         BundleError: a file was changed, or does not fit.
     """
-    read_verified(bundle_dir, manifest, WEIGHTS_FILE)
-    recipe = recipe_of(manifest.provenance.settings)
-    networks = load_networks(
-        bundle_dir / WEIGHTS_FILE, recipe, manifest.input, len(manifest.labels)
-    )
+    networks = trained_networks(bundle_dir, manifest)
     if manifest.classifier is not None:
         surrogate = networks.pop(STAND_IN, None)
-        networks["classifier"] = _brought(bundle_dir, manifest, manifest.classifier, surrogate)
+        networks["classifier"] = _brought(bundle_dir, manifest, surrogate)
     return networks
 
 
-def _brought(
-    bundle_dir: Path, manifest: Manifest, spec: ClassifierSpec, surrogate: nn.Module | None
-) -> nn.Module:
+def _brought(bundle_dir: Path, manifest: Manifest, surrogate: nn.Module | None) -> nn.Module:
     """The bundle's own classifier file, behind its preprocessing."""
-    content = read_verified(bundle_dir, manifest, CLASSIFIER_FILE)
-    preprocess = None
-    if PREPROCESS_FILE in manifest.files:
-        preprocess = read_verified(bundle_dir, manifest, PREPROCESS_FILE)
+    served = served_classifier(bundle_dir, manifest)
+    if surrogate is not None:
+        return StandIn(served, surrogate)
     try:
-        if surrogate is not None:
-            return StandIn(ServedClassifier(content, preprocess, spec), surrogate)
-        return ImportedClassifier(content, preprocess, spec, manifest.input)
+        return ImportedClassifier(served.content, served.preprocess, served.spec, manifest.input)
     except ValueError as error:
         raise BundleError(f"{bundle_dir / CLASSIFIER_FILE}: {error}") from error
 

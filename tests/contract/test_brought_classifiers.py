@@ -20,6 +20,7 @@ from tests.training.tiny_runs import tiny_recipe
 from training.brought import bring, classifier_file
 from training.classifier_options import ClassifierOptions
 from training.data import Dataset, to_unit
+from training.onnx_networks import rebuilt_networks, without_gradients
 from training.publication import write_bundle
 from training.recipes import settings_of
 from training.run import build_classifier, build_purifier
@@ -47,14 +48,18 @@ def test_a_bundle_serves_the_very_file_and_is_attacked_as_it_is_served(
 
     network = networks_of(bundle, manifest)["classifier"]
     assert isinstance(network, StandIn) == ("Tree" in str(content))
+    surrogate = network.surrogate if isinstance(network, StandIn) else None
+    rebuilt = rebuilt_networks(bundle, manifest, dataset.test, surrogate)
+    assert type(rebuilt["classifier"]) is type(network) and not without_gradients(rebuilt)
     engine = load_engine(bundle, manifest, "cpu", 1)
     warm_up(engine, bundle, manifest, 2)
     images = dataset.test.images[:8]
     outcomes = engine.run([Task(image.numpy(), plain=True) for image in images])
     served = [outcome.plain for outcome in outcomes if isinstance(outcome, Outcome)]
-    with torch.no_grad():
-        attacked = network(to_unit(images)).softmax(1)
-    np.testing.assert_allclose(np.stack([*map(np.asarray, served)]), attacked, atol=1e-3)
+    for attacked in (network, rebuilt["classifier"]):
+        with torch.no_grad():
+            found = attacked(to_unit(images)).softmax(1)
+        np.testing.assert_allclose(np.stack([*map(np.asarray, served)]), found, atol=1e-3)
     (answer,) = engine.run([Task(images[0].numpy(), purified=True)])
     assert isinstance(answer, Outcome) and answer.purified is not None
     engine.close()

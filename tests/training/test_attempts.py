@@ -59,10 +59,11 @@ def test_names_are_read_from_a_list() -> None:
 def test_without_gradients_only_score_based_attacks_are_allowed() -> None:
     with_gradients = linear_trial(PROTOCOL, count=4)
     without = linear_trial(PROTOCOL, count=4, purifier=_NoGradient())
-    assert require_gradients(("pgd", "square"), with_gradients.pipeline(), with_gradients.images)
-    assert not require_gradients(("square",), without.pipeline(), without.images)
-    with pytest.raises(ValueError, match=r"pgd needs gradients.*without them: square"):
-        require_gradients(("square", "pgd"), without.pipeline(), without.images)
+    images = with_gradients.images
+    assert require_gradients(("pgd", "square"), with_gradients.pipeline(), images, "")
+    assert not require_gradients(("square",), without.pipeline(), images, "it has none")
+    with pytest.raises(ValueError, match=r"pgd needs gradients, but it has none; .*: square"):
+        require_gradients(("square", "pgd"), without.pipeline(), images, "it has none")
     found = attempt("square", replace(without, protocol=replace(PROTOCOL, epsilon=0.3)))
     assert not found.robust.all()
 

@@ -1,5 +1,6 @@
 """One command from a user's file to a bundle with its card."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ def test_one_command_protects_a_classifier(
     assert "classifier" not in manifest.provenance.stage_seconds
     network = networks_of(bundle, manifest)["classifier"]
     assert isinstance(network, ImportedClassifier) and isinstance(network.graph, ImportedGraph)
+    # From either source an attack leaves the same images standing.
+    standing = []
+    where = ["evaluate", str(bundle), "--data", str(data), "--device", "cpu", "--threads", "1"]
+    for source in ("weights", "onnx"):
+        found = tmp_path / f"{source}.npy"
+        how = ["--attack", "apgd-ce", "--n", "36", "--epsilon", "0.02", "--save", str(found)]
+        assert main([*where, *how, "--from", source]) == 0, capsys.readouterr().err
+        standing.append(json.loads(found.with_suffix(".json").read_text())["standing"])
+        assert main([*where, "--recount", str(found), "--from", "onnx"]) == 0
+        assert capsys.readouterr().out.endswith("the same images as when they were saved\n")
+    assert sum(ours != theirs for ours, theirs in zip(*standing, strict=True)) <= 1
     # A command that was interrupted after its bundle was written finds it again.
     assert main(command("hardened", data, tmp_path, content, "--no-evaluate", *labels)) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("has these weights already")
@@ -98,9 +110,22 @@ def test_the_card_of_a_classifier_without_gradients_says_so(
     assert main([*again, "--device", "cpu", "--threads", "1"]) == 0, capsys.readouterr().err
     fresh = Card.model_validate_json((bundle / "card.json").read_bytes())
     assert fresh.rows == card.rows
+
+    # Its file is the same from either source, and so is the surrogate.
+    once_more = [*again, "--device", "cpu", "--threads", "1", "--from", "onnx"]
+    assert main(once_more) == 0, capsys.readouterr().err
+    served = Card.model_validate_json((bundle / "card.json").read_bytes())
+    assert served.source == "onnx" and served.headline.sees == "surrogate"
+    assert "BPDA" in served.omitted[0]
+    for before, after in zip(card.rows, served.rows, strict=True):
+        assert abs(before.correct - after.correct) <= 1
+
     capsys.readouterr()
-    assert main([*again, "--from", "onnx"]) == 1
-    assert "leave --from onnx out" in capsys.readouterr().err
+    assert main([*once_more, "--attack", "apgd-ce"]) == 0
+    assert "none is a white-box attack" in capsys.readouterr().out
+    (bundle / WEIGHTS_FILE).unlink()
+    assert main(once_more) == 1
+    assert "the weights have no surrogate of it: a card" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

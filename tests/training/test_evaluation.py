@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from app.bundle import MANIFEST_FILE, read_manifest, read_verified
+from app.bundle import MANIFEST_FILE, WEIGHTS_FILE, read_manifest, read_verified
 from tests.training.digit_bundles import SPEC
 from training.card import Card
 from training.checks import BrokenEvaluation
@@ -16,6 +16,7 @@ from training.data import load_dataset, to_unit
 from training.evaluation import evaluate_bundle
 from training.pictures import main as draw_picture
 from training.publication import write_bundle
+from training.subject import Source
 
 HISTORY = {"classifier": [{"loss": 1.0, "clean": 0.5}, {"loss": 0.5, "clean": 0.9}]}
 
@@ -36,13 +37,16 @@ def trained(digit_bundle: Path, digit_data: Path, tmp_path: Path) -> Trained:
     return Trained(digit_data, bundle)
 
 
-def _evaluate(trained: Trained, lines: list[str], state: Path | None = None) -> Card:
+def _evaluate(
+    trained: Trained, lines: list[str], state: Path | None = None, source: Source = "weights"
+) -> Card:
     return evaluate_bundle(
         trained.bundle,
         trained.data,
         n=30,
         quick=True,
         state_dir=state,
+        source=source,
         history=HISTORY,
         progress=lines.append,
     )
@@ -132,6 +136,36 @@ def test_another_network_costs_no_attack_on_those_that_were_there(
     started = [line for line in lines if line.endswith(" ...")]
     assert started == ["ablation_none - end-to-end ..."]
     assert after.rows == before.rows
+
+
+def test_the_card_from_the_onnx_files_is_that_from_the_weights(trained: Trained) -> None:
+    weights, onnx = _evaluate(trained, []), _evaluate(trained, [], source="onnx")
+    assert (weights.source, onnx.source) == ("weights", "onnx")
+    assert [row.key for row in onnx.rows] == [row.key for row in weights.rows]
+    for ours, theirs in zip(weights.rows, onnx.rows, strict=True):
+        # One image: two programs that compute the same differ in the last digits.
+        assert abs(ours.correct - theirs.correct) <= 1, ours.key
+    assert [item.key for item in onnx.ablations] == [item.key for item in weights.ablations]
+    assert onnx.omitted == weights.omitted
+    assert onnx.command == weights.command.replace(" --quick", " --from onnx --quick")
+    page = (trained.bundle / "CARD.md").read_text()
+    assert "are the ONNX files that the service runs, rebuilt in PyTorch" in page
+
+
+def test_without_weights_the_card_lacks_what_needs_them(trained: Trained) -> None:
+    before = read_manifest(trained.bundle).files[WEIGHTS_FILE]
+    (trained.bundle / WEIGHTS_FILE).unlink()
+    card = _evaluate(trained, [], source="onnx")
+    assert "transfer" not in {row.key for row in card.rows}
+    assert {item.key for item in card.ablations} <= {"student"}
+    assert card.omitted == (
+        "Not measured: teachers, ablation and transfer; their networks are in "
+        "weights.safetensors, which was not there.",
+    )
+    page = (trained.bundle / "CARD.md").read_text()
+    assert card.omitted[0] in page and "normal teacher" not in page
+    # The weights can be put back: the manifest still knows them.
+    assert read_manifest(trained.bundle).files[WEIGHTS_FILE] == before
 
 
 def test_an_attack_too_weak_to_mean_anything_stops_it(trained: Trained) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from app.bundle import CARD_FILE, digest
+from app.bundle import CARD_FILE, MANIFEST_FILE, digest
 from training.cli import main
+from training.onnx_importer import OPERATORS
 
 LIMITS = ["--device", "cpu", "--threads", "1"]
 
@@ -154,29 +155,76 @@ def test_another_bundles_count_is_told_beside_the_first(
     assert last == f"they attacked other 4, where {standing} were"
 
 
-def test_from_the_graphs_come_the_same_clean_figures_and_square(
+def _without_weights(bundle: Path, folder: Path) -> Path:
+    """A copy of the bundle with nothing but what the service needs."""
+    return Path(shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("weights.*")))
+
+
+def _figures(printed: str) -> list[str]:
+    """The lines with an accuracy, without the time that it took."""
+    return [re.sub(r"(n = \d+).*", r"\1", line) for line in printed.splitlines() if "n = " in line]
+
+
+def test_from_the_graphs_come_the_same_figures(
     digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Neither weights nor training images are needed.
-    bundle, data = tmp_path / "bundle", tmp_path / "digits"
-    shutil.copytree(digit_bundle, bundle, ignore=shutil.ignore_patterns("weights.*"))
+    bundle, data = _without_weights(digit_bundle, tmp_path / "bundle"), tmp_path / "digits"
     shutil.copytree(digit_data / "test", data / "test")
-    assert _evaluate(digit_bundle, digit_data, "--attack", "square") == 0
-    weights = [line for line in capsys.readouterr().out.splitlines() if "n = " in line]
-    assert _evaluate(bundle, data, "--from", "onnx") == 0
-    graphs = [line for line in capsys.readouterr().out.splitlines() if "n = " in line]
-    assert len(weights) == len(graphs) == 3
+    attacks = ["--attack", "apgd-ce,square", "--epsilon", "0.03"]
+    assert _evaluate(digit_bundle, digit_data, *attacks) == 0
+    weights = _figures(capsys.readouterr().out)
+    state = ["--state", str(tmp_path / "state")]
+    assert _evaluate(bundle, data, *attacks, *state, "--from", "onnx") == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].startswith("apgd-ce, square on 30 images: at most about ")
+    graphs = _figures(printed)
+    assert len(weights) == len(graphs) == 5
     assert graphs[:2] == weights[:2]
-    shares = [float(lines[2].split(": ")[1].split(" %")[0]) for lines in (weights, graphs)]
-    # Square decides by comparing scores: a last digit may send it another way for an image.
-    assert shares[0] == pytest.approx(shares[1], abs=3.4)
+    for from_weights, from_graph in zip(weights[2:], graphs[2:], strict=True):
+        # Two programs that compute the same differ in the last digits: by an image at most.
+        shares = [float(line.split(": ")[1].split(" %")[0]) for line in (from_weights, from_graph)]
+        assert shares[0] == pytest.approx(shares[1], abs=3.4)
+    # A second run finds what was kept.
+    assert _evaluate(bundle, data, *attacks, *state, "--from", "onnx") == 0
+    printed = capsys.readouterr().out
+    assert _figures(printed) == graphs
+    assert not [line for line in printed.splitlines() if line.endswith(" ...")]
+
+
+def test_without_gradients_scores_alone_are_asked_for(
+    digit_bundle: Path,
+    digit_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(OPERATORS, "ReduceMean")
+    bundle = _without_weights(digit_bundle, tmp_path / "bundle")
+    reason = "classifier.onnx cannot be differentiated (operators ReduceMean)"
+    assert _evaluate(bundle, digit_data, "--attack", "pgd,square", "--from", "onnx") == 1
+    errors = capsys.readouterr().err
+    assert f"pgd needs gradients, but {reason}" in errors and "without them: square" in errors
+    assert _evaluate(bundle, digit_data, "--attack", "square", "--from", "onnx") == 0
+    assert "Square 100 queries: " in capsys.readouterr().out
+    manifest = (bundle / MANIFEST_FILE).read_bytes()
+    assert _evaluate(bundle, digit_data, "--from", "onnx") == 1
+    assert f"{reason}, and the weights have no surrogate of it: a card" in capsys.readouterr().err
+    assert (bundle / MANIFEST_FILE).read_bytes() == manifest
+
+
+def test_without_weights_the_other_source_is_named(
+    digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _evaluate(_without_weights(digit_bundle, tmp_path / "bundle"), digit_data) == 1
+    errors = capsys.readouterr().err
+    assert "weights.safetensors: is not there; --from onnx does without it" in errors
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--attack", "cw"], "no attack cw"),
-        (["--attack", "pgd", "--from", "onnx"], "pgd needs gradients"),
         (["--save", "found.npy"], "--save needs --attack"),
         (["--attack", "fgsm", "--save", "found.png"], "saved as .npy"),
         (["--attack", "fgsm", "--recount", "found.npy"], "--recount runs no attack"),

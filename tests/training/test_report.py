@@ -40,6 +40,19 @@ def test_a_trial_run_says_so_first() -> None:
     assert "A trial run with shortened attacks" in report(make_card(quick=True), ()).split("##")[0]
 
 
+def test_the_files_that_a_card_was_made_from_are_named() -> None:
+    card = make_card()
+    assert "ONNX files" not in report(card, ())
+    opening = report(card.model_copy(update={"source": "onnx"}), ()).split("##")[0]
+    assert "Purifier and classifier are the ONNX files that the service runs" in opening
+
+
+def test_a_card_without_teachers_claims_no_check_of_them() -> None:
+    assert "or the normal teacher survives" in report(make_card(), ())
+    page = report(make_card().model_copy(update={"ablations": ()}), ())
+    assert "the undefended classifier survives" in page
+
+
 def test_a_failed_check_is_not_hidden() -> None:
     page = report(make_card(masked=True), ())
     assert "| **failed** | Square leaves 50.0% |" in page
