@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -140,27 +141,13 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of all convolutions and linear layers for one image of (C, H, W)."""
-    total = 0
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        weight = layer.get_parameter("weight")
-        if isinstance(layer, nn.ConvTranspose2d):
-            total += inputs[0][0, 0].numel() * weight.numel()
-        elif isinstance(layer, nn.Conv2d):
-            total += output[0, 0].numel() * weight.numel()
-        else:
-            total += weight.numel()
-
-    layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, layers)]
+def multiply_adds(
+    network: nn.Module, image_shape: tuple[int, int, int], device: torch.device | None = None
+) -> int:
+    """Multiply-adds of all convolutions and matrix products for one image of (C, H, W)."""
     was_training = network.training
     network.eval()
-    with torch.no_grad():
-        network(torch.zeros(1, *image_shape))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, *image_shape, device=device))
     network.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    return total
+    return int(counter.get_total_flops()) // 2

@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from app.bundle import InputSpec
+from tests.training.small_networks import small_networks
+from training.export import Kind, export_onnx
 from training.networks import Classifier, ConvAutoencoder, multiply_adds, parameters
+from training.onnx_importer import ImportedGraph
 from training.recipe_book import RECIPES
 from training.recipes import Recipe
 from training.run import build_classifier, build_purifier
@@ -87,6 +91,14 @@ def test_multiply_adds_are_counted_as_by_hand() -> None:
     # 5x5 convolution to 2 maps of 2x2, then 2 pooled features to 3 logits.
     assert multiply_adds(classifier, (1, 4, 4)) == 2 * 2 * (2 * 25) + 2 * 3
     assert parameters(classifier) == 2 * 25 + 2 * 2 + (2 * 3 + 3)
+
+
+def test_multiply_adds_of_a_graph_are_those_of_its_network() -> None:
+    spec = InputSpec(channels=3, height=32, width=32)
+    kinds: tuple[Kind, Kind] = ("purifier", "classifier")
+    for network, kind in zip(small_networks(spec), kinds, strict=True):
+        graph = ImportedGraph(export_onnx(network, kind, spec))
+        assert multiply_adds(graph, spec.shape) == multiply_adds(network, spec.shape)
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:
