@@ -1,13 +1,17 @@
-"""The ablation: what each way of teaching a purifier is worth."""
+"""The ablation: what each way of teaching a purifier is worth, beside the student served."""
 
 from training.adversary import Attacked, is_correct
 from training.autoattack import VERSION
 from training.card import Ablation
+from training.networks import multiply_adds
 from training.trial import OWN_VERSION, Trial
 from training.white_box import brief_attack, brief_name
 
+SERVED = "student"
+TEACHERS = ("normal_teacher", "adversarial_teacher")
 # Best known first; those that the weights lack are left out of the card.
 TITLES = {
+    "student": "The student that is served",
     "normal_teacher": "Normal teacher itself",
     "adversarial_teacher": "Adversarial teacher itself",
     "ablation_normal": "Student of the normal teacher only",
@@ -33,9 +37,12 @@ def ablation_of(trial: Trial, name: str, bare: Attacked) -> Ablation:
         trial, f"{name} - end-to-end", pipeline, images, labels, protocol.epsilon
     )
     title = TITLES.get(name, name)
+    channels, height, width = images.shape[1:]
+    cost = multiply_adds(trial.networks[name], (channels, height, width), images.device)
     return Ablation(
         key=name,
         title=title,
+        multiply_adds=cost,
         clean=trial.clean_row(name, f"{title}, clean", is_correct(pipeline, images, labels), name),
         grey_box=trial.row(
             f"{name}_grey_box",

@@ -36,13 +36,25 @@ class Row(_Frozen):
 
 
 class Ablation(_Frozen):
-    """One way to teach a purifier."""
+    """One purifier: the student that is served, a teacher, or one taught in another way."""
 
     key: str
     title: str
     clean: Row
     grey_box: Row
     end_to_end: Row
+    multiply_adds: int | None = Field(default=None, description="of the purifier, for one image")
+
+
+class Cost(_Frozen):
+    """What the purifier that is served takes for one image."""
+
+    image: tuple[int, int, int] = Field(description="channels, height, width")
+    multiply_adds: int
+    milliseconds: float = Field(description="at batch 1 on one CPU thread, the median of all runs")
+    runs: int
+    runtime: str
+    processor: str
 
 
 class SweepPoint(_Frozen):
@@ -159,6 +171,7 @@ class Card(_Frozen):
     unseen: tuple[Row, ...] = Field(
         (), description="attacks of another norm than that of training; no part of the headline"
     )
+    cost: Cost | None = None
     steps: Steps | None = None
     corruptions: Corruptions | None = None
     detection: tuple[Detection, ...]

@@ -97,15 +97,15 @@ def read_onnx(name: str, content: bytes, options: ClassifierOptions) -> Classifi
     return ClassifierFile(name, content, taken, output, tuple(shape), layout, batch == 1)
 
 
-def session_of(content: bytes) -> onnxruntime.InferenceSession:
-    """The graph on the CPU, quiet, with as many threads as PyTorch has.
+def session_of(content: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """The graph on the CPU, quiet, with as many threads as PyTorch has if no number is given.
 
     Raises:
         ValueError: onnxruntime refuses it.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes have no common public base

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from app.bundle import CARD_FILE, Manifest, read_verified
+from app.bundle import CARD_FILE, PURIFIER_FILE, Manifest, read_verified
 from training.ablation import TITLES, ablation_of
 from training.adversary import Attacked, Progress
 from training.alarm import attacked_groups, detection_rows, shifts_by_group
 from training.attacks import Norm
-from training.card import Ablation, Card, Check, Sweep
+from training.card import Ablation, Card, Check, Cost, Sweep
 from training.checks import (
     BrokenEvaluation,
     check_bad_purifier,
@@ -25,6 +25,7 @@ from training.checks import (
 )
 from training.colophon import colophon
 from training.corruptions import corruptions_of
+from training.cost import cost_of
 from training.data import to_unit
 from training.estimate import speeds_of, total_s, work_of
 from training.onnx_networks import without_gradients
@@ -106,7 +107,9 @@ def evaluate_bundle(
     work = work_of(trial)
     longest = duration(total_s(work, speeds_of(trial, work)))
     progress(f"the evaluation takes at most about {longest}, less what is kept from before")
-    card, curves = evaluate(subject, trial, threshold)
+    graph = read_verified(bundle_dir, subject.manifest, PURIFIER_FILE)
+    cost = cost_of(graph, subject.networks["student"], to_unit(subject.test.images[:1]))
+    card, curves = evaluate(subject, trial, threshold, cost)
     progress("plots")
     if history is None:
         history = _kept_history(bundle_dir, subject.manifest)
@@ -120,7 +123,7 @@ def evaluate_bundle(
 
 
 def evaluate(
-    subject: Subject, trial: Trial, threshold_bits: float
+    subject: Subject, trial: Trial, threshold_bits: float, cost: Cost
 ) -> tuple[Card, dict[str, tuple[str, Tensor]]]:
     """Every row of the card, and the shifts that its detection curves are drawn from.
 
@@ -128,6 +131,7 @@ def evaluate(
         subject: the bundle.
         trial: its networks on the chosen images.
         threshold_bits: the shift above which there is an alarm.
+        cost: of the purifier.
 
     Raises:
         BrokenEvaluation: the evaluation failed its own tests.
@@ -150,6 +154,7 @@ def evaluate(
         rows=tuple(rows),
         headline=worst_row(trial, found),
         ablations=ablations,
+        cost=cost,
         sweep=sweep,
         unseen=unseen_rows(trial, unseen),
         steps=steps,

@@ -37,7 +37,7 @@ def picture(name: str, pictures: Sequence[str]) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; numbers are set right."""
-    numeric = {"n", "AUROC", "epsilon", "severity"}
+    numeric = {"n", "AUROC", "epsilon", "severity", "multiply-adds"}
     marks = ["---:" if "%" in title or title in numeric else "---" for title in header]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, marks, *rows))
 

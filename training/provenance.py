@@ -46,7 +46,7 @@ def machine(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     used = f"{threads} thread{'s' if threads > 1 else ''}"
-    return f"{len(os.sched_getaffinity(0))} CPU cores, {_processor()}, {used}"
+    return f"{len(os.sched_getaffinity(0))} CPU cores, {processor()}, {used}"
 
 
 def git_commit() -> str | None:
@@ -75,7 +75,7 @@ def _installed() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

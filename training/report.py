@@ -15,6 +15,7 @@ from training.markdown import (
 )
 from training.sections import (
     corruptions_section,
+    cost_section,
     detection_section,
     steps_section,
     unseen_section,
@@ -36,6 +37,7 @@ def report(card: Card, pictures: Sequence[str]) -> str:
         steps_section(card),
         unseen_section(card),
         corruptions_section(card),
+        cost_section(card),
         _ablations(card),
         detection_section(card, pictures),
         _checks(card),
@@ -104,16 +106,23 @@ def _ablations(card: Card) -> str:
     if not card.ablations:
         return ""
     rows = [
-        [item.title, accuracy(item.clean), accuracy(item.grey_box), accuracy(item.end_to_end)]
+        [
+            item.title,
+            "-" if item.multiply_adds is None else f"{item.multiply_adds:,}",
+            accuracy(item.clean),
+            accuracy(item.grey_box),
+            accuracy(item.end_to_end),
+        ]
         for item in card.ablations
     ]
     first = card.ablations[0]
     intro = (
         f"Each purifier before the same classifier; n = {first.clean.n}. Grey-box: "
         f"{first.grey_box.attack}, then purified. End-to-end: {first.end_to_end.attack}. The "
-        "students here were trained with one equal budget, shorter than the shipped student's."
+        "other students were trained with one equal budget, shorter than that of the one served."
     )
-    found = table(["purifier", "clean, %", "grey-box, %", "end-to-end, %"], rows)
+    header = ["purifier", "multiply-adds", "clean, %", "grey-box, %", "end-to-end, %"]
+    found = table(header, rows)
     return section("Ablation", intro, found)
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from training.ablation import SERVED, TEACHERS
 from training.card import Card, wilson_interval
+from training.comparison import difference
 from training.markdown import (
     NORMS,
     SEES,
@@ -66,6 +68,32 @@ def corruptions_section(card: Card) -> str:
     )
     header = ["corruption", "severity", "setting", "classifier alone, %", "purified, %"]
     return section("Common corruptions", intro, table(header, rows))
+
+
+def cost_section(card: Card) -> str:
+    """What the student costs, and what it gives away to the best of its teachers."""
+    parts = []
+    if card.cost is not None:
+        cost, (channels, height, width) = card.cost, card.cost.image
+        parts.append(
+            f"The purifier takes {cost.multiply_adds:,} multiply-adds for an image of "
+            f"{width}x{height}x{channels}, and {cost.milliseconds:.2f} ms for one image at a time "
+            f"on one CPU thread ({cost.runtime}, {cost.processor}; median of {cost.runs} runs)."
+        )
+    by_key = {item.key: item for item in card.ablations}
+    teachers = [by_key[key] for key in TEACHERS if key in by_key]
+    if SERVED in by_key and teachers:
+        best = max(teachers, key=lambda item: item.end_to_end.accuracy)
+        ours, theirs = by_key[SERVED].end_to_end, best.end_to_end
+        gap = difference(theirs, ours)
+        parts.append(
+            f"Under one and the same attack end-to-end ({ours.attack}; n = {ours.n}, seed "
+            f"{ours.seed}) the student keeps {percent(ours.accuracy)} and the best of its teachers "
+            f"{percent(theirs.accuracy)} ({best.title}): {100 * gap.value:+.1f} points, with a "
+            f"95 % interval of {100 * gap.low:+.1f} to {100 * gap.high:+.1f} that takes the "
+            "samples for independent."
+        )
+    return section("Cost", *parts) if parts else ""
 
 
 def detection_section(card: Card, pictures: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from training.card import (
     Check,
     CorruptionPoint,
     Corruptions,
+    Cost,
     Detection,
     Row,
     Steps,
@@ -67,12 +68,28 @@ def make_card(*, quick: bool = False, masked: bool = False) -> Card:
         rows=(clean, headline),
         ablations=(
             Ablation(
+                key="student",
+                title="The student that is served",
+                multiply_adds=1_234_567,
+                clean=clean,
+                grey_box=headline,
+                end_to_end=headline,
+            ),
+            Ablation(
                 key="normal_teacher",
                 title="Normal teacher itself",
                 clean=clean,
                 grey_box=headline,
                 end_to_end=headline,
             ),
+        ),
+        cost=Cost(
+            image=(1, 28, 28),
+            multiply_adds=1_234_567,
+            milliseconds=0.456,
+            runs=200,
+            runtime="a runtime",
+            processor="a processor",
         ),
         sweep=Sweep(
             attack="an attack",

@@ -32,9 +32,10 @@ def test_a_row_counts_its_images() -> None:
 
 
 def test_a_card_made_before_a_field_existed_still_loads() -> None:
-    older = make_card().model_dump(exclude={"unseen", "steps", "corruptions"})
+    older = make_card().model_dump(exclude={"unseen", "steps", "corruptions", "cost", "source"})
     card = Card.model_validate(older)
-    assert (card.unseen, card.steps, card.corruptions) == ((), None, None)
+    assert (card.unseen, card.steps, card.corruptions, card.cost) == ((), None, None, None)
+    assert card.source == "weights"
 
 
 def test_a_card_survives_its_file_and_refuses_what_it_does_not_know() -> None:

@@ -65,9 +65,11 @@ def test_every_figure_of_the_cards_is_a_line() -> None:
     assert lines.keys() == {
         "Clean, purified",
         "Worst case",
-        "Ablation: Normal teacher itself, clean",
-        "Ablation: Normal teacher itself, grey-box",
-        "Ablation: Normal teacher itself, end-to-end",
+        *(
+            f"Ablation: {title}, {kind}"
+            for title in ("The student that is served", "Normal teacher itself")
+            for kind in ("clean", "grey-box", "end-to-end")
+        ),
     }
     assert lines["Worst case"].rows == (card.headline, card.headline)
     (same,) = lines["Worst case"].differences
@@ -134,7 +136,7 @@ def test_three_cards_are_compared_with_the_first() -> None:
     assert cells[5] == "90.0 (82.6 to 94.5) n=100"
     assert cells[6].startswith("+40.0 (+27.") and cells[7] == "HIGHER"
     assert text.splitlines()[1].count("---") == len(cells) == 8
-    assert "Of 10 comparisons" in text and "The same images were attacked" in text
+    assert "Of 16 comparisons" in text and "The same images were attacked" in text
 
 
 def test_different_images_are_not_called_the_same() -> None:

@@ -27,19 +27,19 @@ def test_every_attack_is_counted_on_its_model() -> None:
     brief = Passes(gradients=101 + 40)
     autoattack = Passes(gradients=101 + 4 * 101 + 4 * 100, forwards=4 * 100 + 1000)
     assert Work("student", 20, autoattack + Passes(gradients=2 * 2 * 50)) in work
-    assert Work("ablation_none", 20, brief) in work
+    assert Work("ablation_none", 20, brief) in work and Work("student", 20, brief) in work
     # Eleven points of the grid beside the one without an attack, on ten images each.
     assert Work("student", 110, brief) in work
     assert Work("surrogate", 20, Passes(gradients=2 * 50)) in work
     assert Work("student", 20, Passes(gradients=101 + 4 * 101)) in work
     assert Work("classifier", 20, Passes(gradients=1 + 5 + 10 + 20 + 40 + 100)) in work
-    assert len(work) == 10
+    assert len(work) == 11
 
 
 def test_what_is_not_run_costs_nothing() -> None:
     work = work_of(linear_trial(replace(FULL, unseen_l2=0.0), count=20))
     assert {item.model for item in work} == {"classifier", "student"}
-    assert len(work) == 6
+    assert len(work) == 7
 
 
 def test_the_total_is_images_times_passes_times_speed() -> None:

@@ -40,6 +40,23 @@ def test_a_trial_run_says_so_first() -> None:
     assert "A trial run with shortened attacks" in report(make_card(quick=True), ()).split("##")[0]
 
 
+def test_the_page_shows_the_cost_and_how_far_the_best_teacher_is() -> None:
+    card = make_card()
+    page = report(card, ())
+    assert "1,234,567 multiply-adds for an image of 28x28x1, and 0.46 ms for one image" in page
+    assert (
+        "the student keeps 50.0 % and the best of its teachers 50.0 % (Normal teacher itself)"
+        in page
+    )
+    assert "+0.0 points, with a 95 % interval of -13.6 to +13.6" in page
+    assert "| The student that is served | 1,234,567 | **98.0** " in page
+    student, teacher = card.ablations
+    alone = report(card.model_copy(update={"ablations": (student,), "cost": None}), ())
+    assert "## Cost" not in alone and "teachers" not in alone
+    older = report(card.model_copy(update={"ablations": (teacher,), "cost": None}), ())
+    assert "## Cost" not in older and "| Normal teacher itself | - | **98.0** " in older
+
+
 def test_the_files_that_a_card_was_made_from_are_named() -> None:
     card = make_card()
     assert "ONNX files" not in report(card, ())
