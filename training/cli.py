@@ -44,7 +44,10 @@ def _obey(arguments: argparse.Namespace, arguments_given: Sequence[str]) -> None
     if arguments.command == "init":
         return recipe_commands.init(arguments)
     from training import attack_commands, commands, comparison_report, judging, resumption
+    from training.processes import check_alone
 
+    if arguments.command not in ("run", "resume"):
+        check_alone(arguments.command)
     match arguments.command:
         case "run":
             commands.run(arguments, arguments_given)

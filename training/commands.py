@@ -1,23 +1,26 @@
 """What the commands of `limbeck-train` do, apart from reading their arguments."""
 
+import os
 import re
 import shlex
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from app.bundle import NAME_PATTERN, WEIGHTS_FILE, InputSpec, digest, read_manifest
-from training.brought import BroughtClassifier, bring, check_recipe, classifier_file, told
+from training.brought import bring, check_recipe, classifier_file, told
 from training.classifier_options import labels_of, options_of
 from training.data import Dataset, load_dataset, to_unit
 from training.download import fetch
 from training.evaluation import evaluate_bundle
 from training.export import PARITY_BATCHES
 from training.networks import multiply_adds, parameters
+from training.processes import ALONE, ProcessError, Processes, processes_of
 from training.provenance import provenance_of
 from training.publication import write_bundle
 from training.recipe_file import recipe_named
@@ -29,9 +32,13 @@ from training.weights import save_networks
 
 
 def run(arguments: Namespace, command_line: Sequence[str], order: Order | None = None) -> None:
-    """Train, export and evaluate a bundle; `order` is what a run that is resumed began with."""
+    """Train, export and evaluate a bundle; `order` is what a run that is resumed began with.
+
+    Of several processes that torchrun started, all train; the first does the rest.
+    """
+    processes = processes_of(os.environ)
     recipe = _recipe(arguments, order)
-    chosen = device(arguments)
+    chosen = device(arguments, processes)
     options = options_of(arguments)
     file = None if options is None else classifier_file(options)
     spec = _spec(arguments) or (None if file is None else file.spec)
@@ -47,31 +54,34 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     suffix = "" if recipe.name == "hardened" else f"-{recipe.name}"
     name = arguments.name or dataset.name + suffix
     _check_bundle_to_be(name, dataset)
-    report(
-        f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of "
-        f"{dataset.spec.width}x{dataset.spec.height}x{dataset.spec.channels}, "
-        f"{len(dataset.train.class_names)} classes, digest {dataset.sha256[:12]}"
-    )
-    brought = None
-    if options is not None:
-        brought = bring(options, file, dataset)
-        check_recipe(recipe, brought)
-        report(told(brought))
-    describe(recipe, dataset.spec, len(dataset.train.class_names), brought)
     work = arguments.work or Path("runs") / name
-    training = Run(recipe, dataset, work, chosen, report, brought=brought)
-    with kept_order(work, order):
+    tell = report if processes.leads else _unheard
+    training = Run(recipe, dataset, work, chosen, tell, processes=processes)
+    processes.check_batches(recipe, len(training.training))
+    _introduce(training)
+    if options is not None:
+        training.brought = bring(options, file, dataset)
+        check_recipe(recipe, training.brought)
+        tell(told(training.brought))
+    _describe(training)
+    with processes.joined(chosen), kept_order(work, order) if processes.leads else nullcontext():
         run_stages(training)
-    bundle = _published(training, name, arguments, shlex.join(["limbeck-train", *command_line]))
+    if processes.leads:
+        _conclude(training, name, arguments, shlex.join(["limbeck-train", *command_line]))
+
+
+def _conclude(training: Run, name: str, arguments: Namespace, command: str) -> None:
+    """Export the bundle of a finished run, and evaluate it if that is asked for."""
+    bundle = _published(training, name, arguments, command)
     if arguments.evaluate:
         evaluate_bundle(
             bundle,
             arguments.data,
             n=arguments.n,
-            seed=recipe.seed,
+            seed=training.recipe.seed,
             quick=arguments.quick,
-            state_dir=work / "evaluation",
-            device=chosen,
+            state_dir=training.work / "evaluation",
+            device=training.device,
             history=training.histories,
             progress=report,
         )
@@ -142,12 +152,22 @@ def data(arguments: Namespace) -> None:
     fetch(arguments.name, arguments.out, mirror=arguments.mirror, report=report)
 
 
-def describe(
-    recipe: Recipe, spec: InputSpec, classes: int, brought: BroughtClassifier | None = None
-) -> None:
+def _introduce(training: Run) -> None:
+    """Report the data."""
+    dataset = training.dataset
+    training.report(
+        f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of "
+        f"{dataset.spec.width}x{dataset.spec.height}x{dataset.spec.channels}, "
+        f"{len(dataset.train.class_names)} classes, digest {dataset.sha256[:12]}"
+    )
+
+
+def _describe(training: Run) -> None:
     """Report multiply-adds and parameters of the networks that the recipe trains."""
+    recipe, spec = training.recipe, training.dataset.spec
     networks: dict[str, nn.Module] = {}
-    if brought is None:
+    if training.brought is None:
+        classes = len(training.dataset.train.class_names)
         networks["classifier"] = build_classifier(recipe, spec.channels, classes)
     networks |= {
         "teacher": build_purifier(recipe.teacher, spec.channels),
@@ -155,7 +175,9 @@ def describe(
     }
     for name, network in networks.items():
         cost = multiply_adds(network, spec.shape)
-        report(f"{name}: {cost:,} multiply-adds an image, {parameters(network):,} parameters")
+        training.report(
+            f"{name}: {cost:,} multiply-adds an image, {parameters(network):,} parameters"
+        )
 
 
 def report(line: str) -> None:
@@ -163,11 +185,15 @@ def report(line: str) -> None:
     print(line, flush=True)
 
 
-def device(arguments: Namespace) -> torch.device:
-    """Where to compute, with the number of threads that is asked for.
+def _unheard(line: str) -> None:
+    """What processes that do not lead have to say."""
+
+
+def device(arguments: Namespace, processes: Processes = ALONE) -> torch.device:
+    """Where to compute, with the number of threads that is asked for; a GPU for each process.
 
     Raises:
-        ValueError: a GPU is asked for and there is none, or fewer threads than one.
+        ValueError: a GPU is asked for and there is none, or too few, or fewer threads than one.
     """
     if arguments.threads is not None:
         if arguments.threads < 1:
@@ -176,6 +202,14 @@ def device(arguments: Namespace) -> torch.device:
     chosen = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch finds no GPU here")
+    if chosen == "cuda" and processes.count > 1:
+        if processes.local_rank >= torch.cuda.device_count():
+            raise ProcessError(
+                f"--device cuda: process {processes.local_rank} of this machine has no GPU, there "
+                f"are {torch.cuda.device_count()}; start fewer, or give --device cpu"
+            )
+        torch.cuda.set_device(processes.local_rank)
+        return torch.device("cuda", processes.local_rank)
     return torch.device(chosen)
 
 

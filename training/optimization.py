@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from training.augmentation import augment
 from training.checkpoints import Checkpoint
 from training.data import Split, to_unit
+from training.processes import ALONE, Processes
 from training.recipes import Schedule
 
 History = list[dict[str, float]]
@@ -21,7 +22,7 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """What one step learns from; of a batch that several processes share, this one's part.
 
     Shape:
         images: (N, C, H, W), float32 in [0, 1], channels last.
@@ -45,6 +46,7 @@ class Task:
     split: Split
     schedule: Schedule
     seed: int
+    processes: Processes = ALONE
 
 
 def epoch_seed(seed: int, name: str, epoch: int) -> int:
@@ -57,15 +59,27 @@ def train(task: Task, checkpoint: Checkpoint, report: Callable[[str], None]) -> 
     """Train `task.network` in place, from its checkpoint if there is one; returns its history.
 
     The network ends in eval mode with its averaged weights, if the schedule averages.
+
+    Several processes end with the same weights. Without an attack and without dropout these are to
+    rounding what one process makes of the whole batches; with them they are only alike in
+    distribution, because each process draws noise for its own images.
+
+    Raises:
+        ProcessError: a batch cannot be shared evenly, or the processes do not train the same.
+        ValueError: the loss is not a number.
     """
+    processes = task.processes
     trainer = _Trainer(task)
-    state = checkpoint.load()
+    with processes.leader_first():
+        state = checkpoint.load()
     if state is not None:
         trainer.restore(state)
         report(f"{task.name}: found {trainer.epoch} of {task.schedule.epochs} epochs done")
+    processes.check_same(task.name, f"{checkpoint.identity} {trainer.epoch}")
     while trainer.epoch < task.schedule.epochs:
         record = trainer.run_epoch()
-        checkpoint.save(trainer.state())
+        if processes.leads:
+            checkpoint.save(trainer.state())
         report(_progress_line(task, record))
     task.network.load_state_dict(trainer.result().state_dict())
     task.network.eval()
@@ -77,6 +91,7 @@ class _Trainer:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self.device = next(task.network.parameters()).device
         schedule = task.schedule
         self.optimizer = torch.optim.AdamW(
             task.network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay
@@ -104,42 +119,66 @@ class _Trainer:
         """One pass over the images; returns the record that it adds to the history."""
         started = time.monotonic()
         self.task.network.train()
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self._batches():
-            loss = self.task.loss_of(batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.task.network.parameters(), 1.0)
-            self.optimizer.step()
-            self.scheduler.step()
-            if self.average is not None:
-                self.average.update_parameters(self.task.network)
-            total += loss.detach().cpu()
+            total += self._step(batch)
+        self.task.processes.average([total])
         mean = float(total) / self.steps
         if mean != mean:
             raise ValueError(f"{self.task.name}: the loss is not a number; lower learning_rate")
         self.epoch += 1
         result = self.result().eval()
-        record = {"epoch": self.epoch, "loss": mean, **self.task.measure(result)}
+        record = {"epoch": self.epoch, "loss": mean}
+        if self.task.processes.leads:
+            record |= self.task.measure(result)
         record["seconds"] = time.monotonic() - started
         self.history.append(record)
         return record
 
+    def _step(self, batch: Batch) -> Tensor:
+        """One step of the optimizer; returns the loss of this process's images."""
+        parameters = list(self.task.network.parameters())
+        loss = self.task.loss_of(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.task.processes.average([p.grad for p in parameters if p.grad is not None])
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        self.optimizer.step()
+        self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.task.network)
+        return loss.detach()
+
     def _batches(self) -> Iterator[Batch]:
-        """Shuffled, augmented batches of equal size."""
+        """Shuffled, augmented batches of equal size; of each, this process's share.
+
+        Several processes draw order and augmentation from one seed, for the whole batch, and all
+        that the loss draws from seeds of their own.
+        """
         task, size = self.task, self.task.schedule.batch_size
         seed = epoch_seed(task.seed, task.name, self.epoch)
-        torch.manual_seed(seed)
+        torch.manual_seed(self._own_seed(seed))
         generator = torch.Generator().manual_seed(seed)
+        own = generator
+        if task.processes.count > 1:
+            own = torch.Generator().manual_seed(self._own_seed(seed))
         order = torch.randperm(len(task.split), generator=generator)
-        device = next(task.network.parameters()).device
         for step in range(self.steps):
             chosen = order[step * size : (step + 1) * size]
-            images = to_unit(task.split.images[chosen].to(device))
-            images = augment(images, task.schedule.augmentation, generator)
+            share = task.processes.share(len(chosen))
+            images = to_unit(task.split.images[chosen].to(self.device))
+            images = augment(images, task.schedule.augmentation, generator)[share]
             images = images.contiguous(memory_format=torch.channels_last)
-            labels = task.split.labels[chosen].to(device)
-            yield Batch(images, labels, self.epoch + step / self.steps, generator)
+            labels = task.split.labels[chosen[share]].to(self.device)
+            yield Batch(images, labels, self.epoch + step / self.steps, own)
+
+    def _own_seed(self, seed: int) -> int:
+        """The epoch's seed; of several processes, one for each that is no other's."""
+        processes = self.task.processes
+        if processes.count == 1:
+            return seed
+        name = f"{self.task.name}, process {processes.rank}"
+        return epoch_seed(self.task.seed, name, self.epoch)
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on exactly from here."""

@@ -31,7 +31,7 @@ def provenance_of(run: Run, command: str) -> Provenance:
         data_name=run.dataset.name,
         data_sha256=run.dataset.sha256,
         versions={"python": platform.python_version(), **_installed()},
-        machine=machine(run.device),
+        machine=machine(run.device, run.processes.count),
         stage_seconds={
             name: round(sum(record["seconds"] for record in history), 1)
             for name, history in run.histories.items()
@@ -40,12 +40,15 @@ def provenance_of(run: Run, command: str) -> Provenance:
     )
 
 
-def machine(device: torch.device) -> str:
+def machine(device: torch.device, processes: int = 1) -> str:
     """The hardware, in words, and how much of it was used."""
+    several = f"{processes} processes" if processes > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return ", ".join(filter(None, (torch.cuda.get_device_name(device), several)))
     threads = torch.get_num_threads()
     used = f"{threads} thread{'s' if threads > 1 else ''}"
+    if several:
+        used = f"{several} of {used}"
     return f"{len(os.sched_getaffinity(0))} CPU cores, {processor()}, {used}"
 
 

@@ -8,7 +8,7 @@ A recipe is a frozen tree of dataclasses. The meaning of a setting is part of it
 import dataclasses
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -163,6 +163,19 @@ def overridden(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
         except ValueError:
             node[leaf] = text.strip()
     return recipe_of(settings)
+
+
+def batch_sizes(recipe: Recipe) -> dict[str, int]:
+    """Every `batch_size` of the recipe, by the name of its setting."""
+
+    def found(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, int]]:
+        for name, value in node.items():
+            if isinstance(value, Mapping):
+                yield from found(value, f"{path}{name}.")
+            elif name == "batch_size":
+                yield path + name, value
+
+    return dict(found(settings_of(recipe), ""))
 
 
 def _built(wanted: Any, value: Any, path: str) -> Any:

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from training.attacks import pgd
+from training.batch_norm import share_batch_norm
 from training.brought import BroughtClassifier
 from training.checkpoints import Checkpoint, fingerprint
 from training.data import Dataset, Split, split_validation, to_unit
 from training.folding import fold_batch_norm
 from training.networks import Classifier, ConvAutoencoder
 from training.optimization import Batch, History, Task, epoch_seed, train
+from training.processes import ALONE, Processes
 from training.recipes import Attack, Recipe, Schedule, Shape
 
 _MEASURED_IMAGES = 500
@@ -35,6 +37,7 @@ class Run:
     histories: dict[str, History] = field(default_factory=dict)
     identities: dict[str, str] = field(default_factory=dict)
     brought: BroughtClassifier | None = None
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
         """Separate the validation images."""
@@ -165,7 +168,10 @@ def train_network(
 ) -> None:
     """Train one network under a checkpoint bound to all that it depends on."""
     network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = Task(name, network, loss_of, measure, run.training, schedule, seed)
+    share_batch_norm(network, run.processes)
+    task = Task(
+        name, network, loss_of, measure, run.training, schedule, seed, processes=run.processes
+    )
     identity = fingerprint(
         name,
         settings,

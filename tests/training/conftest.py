@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training import joint_training
 from tests.training.digit_bundles import trained_networks, written_bundle
 from training.digits import write_digit_dataset
 
@@ -40,3 +41,14 @@ def digit_bundle(
 ) -> Path:
     """Their bundle, not evaluated yet; a test that writes into it takes a copy."""
     return written_bundle(digit_networks, digit_data, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def joint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that two processes shared."""
+    folder = tmp_path_factory.mktemp("joint")
+    command = joint_training.torchrun(joint_training.__name__, str(folder))
+    process = joint_training.start(command)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    return folder

@@ -1,3 +1,4 @@
+import re
 import subprocess
 from pathlib import Path
 
@@ -44,4 +45,6 @@ def test_outside_of_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_machine_is_named() -> None:
-    assert "CPU cores, " in machine(torch.device("cpu"))
+    alone, shared = machine(torch.device("cpu")), machine(torch.device("cpu"), processes=2)
+    assert "CPU cores, " in alone
+    assert shared == re.sub(r"(\d+ threads?)$", r"2 processes of \1", alone)
