@@ -84,6 +84,8 @@ class ConvAutoencoder(nn.Module):
         restored: Tensor = self.head(features)  # (N, C, H, W)
         if any(missing):
             restored = restored[..., :height, :width]
+        if restored.dtype != images.dtype:  # under autocast; pixels need more digits
+            restored = restored.to(images.dtype)
         if self.residual:
             return (images + restored).clamp(0, 1)
         return torch.sigmoid(restored)

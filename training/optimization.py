@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,19 @@ class Task:
     split: Split
     schedule: Schedule
     seed: int
+    precision: torch.dtype = torch.float32  # of convolutions and matrix products in `loss_of`
     processes: Processes = ALONE
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
+    """Where convolutions and matrix products are computed in that precision.
+
+    Weights, losses and whatever wants many digits stay in float32.
+    """
+    if precision == torch.float32:
+        return nullcontext()
+    # No cache: what it keeps of a network that ran without gradients would have none later.
+    return torch.autocast(device.type, precision, cache_enabled=False)
 
 
 def epoch_seed(seed: int, name: str, epoch: int) -> int:
@@ -138,7 +151,8 @@ class _Trainer:
     def _step(self, batch: Batch) -> Tensor:
         """One step of the optimizer; returns the loss of this process's images."""
         parameters = list(self.task.network.parameters())
-        loss = self.task.loss_of(batch)
+        with autocast(self.device, self.task.precision):
+            loss = self.task.loss_of(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.task.processes.average([p.grad for p in parameters if p.grad is not None])

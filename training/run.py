@@ -103,6 +103,13 @@ def accuracy(model: Callable[[Tensor], Tensor], split: Split, device: torch.devi
     return right / len(split)
 
 
+def precision_on(device: torch.device) -> torch.dtype:
+    """The precision to train in: bfloat16 on a GPU that has it."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
 def new_purifier(run: Run, name: str, shape: Shape) -> ConvAutoencoder:
     """An untrained purifier with weights of its own by name and seed."""
     torch.manual_seed(epoch_seed(run.recipe.seed, name, -1))
@@ -170,7 +177,15 @@ def train_network(
     network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     share_batch_norm(network, run.processes)
     task = Task(
-        name, network, loss_of, measure, run.training, schedule, seed, processes=run.processes
+        name,
+        network,
+        loss_of,
+        measure,
+        run.training,
+        schedule,
+        seed,
+        precision_on(run.device),
+        run.processes,
     )
     identity = fingerprint(
         name,

@@ -59,3 +59,20 @@ def test_a_brought_classifier_takes_the_first_stage(tmp_path: Path, kind: str) -
     with pytest.raises(CheckpointError, match="other settings, data or seed"):
         use_classifier(elsewhere, other)
         train_teacher(elsewhere, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
+
+
+@pytest.mark.parametrize("kind", ["with gradients", "without"])
+def test_a_brought_classifier_is_never_run_in_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("training.run.precision_on", lambda device: torch.bfloat16)
+    cpu = torch.device("cpu")
+    run = Run(RECIPE, dataset_of(SPEC), tmp_path, cpu, quiet, brought=halved(kind))
+    use_classifier(run, halved(kind))
+    train_teacher(run, "adversarial_teacher", _TINY.adversarial_teacher, RECIPE.teacher)
+    images = to_unit(run.dataset.test.images)
+    expected = halved(kind).served.logits(images)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = run.networks["classifier"](images)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)

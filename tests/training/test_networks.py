@@ -31,6 +31,13 @@ def test_an_autoencoder_keeps_the_shape_and_the_unit_box(
     assert float(purified.std()) > 0
 
 
+def test_purified_pixels_have_all_their_digits_in_bfloat16_too() -> None:
+    images = torch.rand(2, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert autoencoder()(images).dtype == torch.float32
+        assert autoencoder(residual=True)(images).dtype == torch.float32
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_classifier_gives_one_logit_per_class(shape: tuple[int, int, int]) -> None:
     logits = Classifier(shape[0], (4, 8), (0, 1), 7)(torch.rand(5, *shape))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from tests.training.tiny_runs import quiet, tiny_split
 from training.checkpoints import Checkpoint
 from training.networks import Classifier
-from training.optimization import Batch, Task, epoch_seed, train
+from training.optimization import Batch, Task, autocast, epoch_seed, train
 from training.recipes import Augmentation, Schedule
 
 
@@ -240,6 +241,37 @@ def test_every_epoch_of_every_stage_has_its_own_seed() -> None:
     }
     assert len(seeds) == 12
     assert epoch_seed(0, "student", 1) == epoch_seed(0, "student", 1)
+
+
+def test_a_lower_precision_is_that_of_convolutions_and_not_of_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, dtypes = Classifier(1, (4,), (0,), 3), set[torch.dtype]()
+
+    def loss_of(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            network(batch.images)  # must not cost the weights their gradients below
+        logits = network(batch.images)
+        dtypes.add(logits.dtype)
+        return nn.functional.cross_entropy(logits, batch.labels)
+
+    def measure(trained: nn.Module) -> dict[str, float]:
+        dtypes.add(trained(torch.zeros(1, 1, 8, 8)).dtype)
+        return {}
+
+    schedule = Schedule(epochs=12, batch_size=10, learning_rate=0.03)
+    plain = task_of(network, loss_of, schedule, measure)
+    history = train(replace(plain, precision=torch.bfloat16), checkpoint_in(tmp_path), quiet)
+    assert dtypes == {torch.bfloat16, torch.float32}
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+
+
+def test_full_precision_is_no_autocast() -> None:
+    with autocast(torch.device("cpu"), torch.float32):
+        assert not torch.is_autocast_enabled("cpu")
+    with autocast(torch.device("cpu"), torch.bfloat16):
+        assert torch.get_autocast_dtype("cpu") == torch.bfloat16
+        assert torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize("epochs", range(1, 9))

@@ -10,7 +10,15 @@ from training.checkpoints import CheckpointError
 from training.data import to_unit
 from training.optimization import Batch
 from training.recipes import Attack, Recipe, Shape
-from training.run import Run, accuracy, build_classifier, build_purifier, craft, warmth
+from training.run import (
+    Run,
+    accuracy,
+    build_classifier,
+    build_purifier,
+    craft,
+    precision_on,
+    warmth,
+)
 from training.stages import ABLATIONS, run_stages, train_classifier, train_student, train_teacher
 
 State = dict[str, Tensor]
@@ -98,6 +106,33 @@ def test_an_interrupted_run_ends_bit_for_bit_the_same(
     assert len([line for line in lines if ": epoch" in line]) == 20 - epochs_before
     for name, network in whole.networks.items():
         assert same(state_of(network), state_of(resumed.networks[name])), name
+
+
+def test_a_whole_recipe_can_be_trained_in_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.run.precision_on", lambda device: torch.bfloat16)
+    run = tiny_run(tmp_path)
+    run_stages(run)
+    for name, network in run.networks.items():
+        state = network.state_dict()
+        assert not any(value.dtype == torch.bfloat16 for value in state.values()), name
+        assert all(bool(torch.isfinite(value).all()) for value in state.values()), name
+
+
+@pytest.mark.parametrize(
+    ("device", "supported", "expected"),
+    [
+        ("cpu", True, torch.float32),
+        ("cuda", True, torch.bfloat16),
+        ("cuda", False, torch.float32),
+    ],
+)
+def test_only_a_gpu_that_can_trains_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, device: str, supported: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert precision_on(torch.device(device)) == expected
 
 
 def test_training_leaves_teachers_and_classifier_untouched(tmp_path: Path) -> None:
