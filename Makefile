@@ -13,13 +13,14 @@ LOCKED := --no-deps --require-hashes --no-input
 # The GPU build of onnxruntime runs on the CPU too, but exists for 64-bit Intel and AMD Linux alone.
 SERVE_LOCK := requirements/$(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),serve,serve-cpu).txt
 
-.PHONY: help serve test check audit fuzz soak format lock clean
+.PHONY: help serve test check audit bench-training fuzz soak format lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make serve   set up and start the service on port $(PORT) with the bundles of models/'
 	@echo 'make test    set up everything, run the tests with coverage'
 	@echo 'make check   ruff, mypy, import-linter, known vulnerabilities'
+	@echo 'make bench-training  images a second of each stage of training, by one process and by two'
 	@echo 'make fuzz    100,000 mutated uploads against a real server (FUZZ=--seed=1)'
 	@echo 'make soak    10 minutes of good and bad requests (SOAK=--minutes=60)'
 	@echo 'make format  rewrite the code in the house style'
@@ -74,6 +75,9 @@ audit: $(VENV)/.dev
 		echo "pip-audit: nothing found; not looked up for want of data: $${unknown:-0}"; \
 	elif [ -s $(AUDIT) ]; then cat $(AUDIT); exit 1; \
 	else echo 'pip-audit: skipped, the advisories cannot be reached'; fi
+
+bench-training: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.training $(BENCH)
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.fuzz $(FUZZ)

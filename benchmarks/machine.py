@@ -33,6 +33,11 @@ def machine_lines(plan: Plan, load_before: float) -> Iterator[str]:
             ours, theirs = installed(sys.executable, package), installed(plan.peers, package)
             if ours != theirs:
                 yield f"**Not comparable:** {package} is {ours} here and {theirs} for the others."
+    yield from busy_lines(load_before)
+
+
+def busy_lines(load_before: float) -> Iterator[str]:
+    """A warning if others used the machine before the first measurement."""
     if load_before > 0.5:
         yield f"**Not to be used:** the machine was busy (load average {load_before:.1f})."
 

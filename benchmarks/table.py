@@ -43,7 +43,7 @@ def _limit_lines(
         ("batch 32", [limit.batched_s for limit in found]),
         ("batch 32, decoded at full scale", [limit.plain_batched_s for limit in found]),
     ):
-        rate = _rate(spread([1 / s for s in seconds]))
+        rate = ranged(spread([1 / s for s in seconds]))
         yield f"| {workload.title} | in process, {title} | {rate} |" + " |" * (columns + 2)
 
 
@@ -80,14 +80,15 @@ def _cell(measurements: Sequence[Measurement]) -> str:
     median = spread([m.percentile_ms(50) for m in measurements])
     tail = spread([m.percentile_ms(99) for m in measurements])
     if median is None or tail is None:
-        return _rate(rate)
-    return f"{_rate(rate)}; {_short(median.median)}, {_short(tail.median)}"
+        return ranged(rate)
+    return f"{ranged(rate)}; {_short(median.median)}, {_short(tail.median)}"
 
 
-def _rate(rate: Spread | None) -> str:
-    if rate is None:
+def ranged(figure: Spread | None) -> str:
+    """The median, and the lowest and highest in brackets; nothing where there is nothing."""
+    if figure is None:
         return ""
-    return f"{_short(rate.median)} ({_short(rate.lowest)} to {_short(rate.highest)})"
+    return f"{_short(figure.median)} ({_short(figure.lowest)} to {_short(figure.highest)})"
 
 
 def _short(value: float) -> str:
@@ -104,7 +105,7 @@ def broken_lines(results: Results, rounds: Sequence[int]) -> Iterator[str]:
         measurements = [found[n] for n in rounds if n in found]
         lost = sum(m.errors for m in measurements)
         whole = lost + sum(len(m.latencies_s) for m in measurements)
-        rate = _rate(spread([m.rate for m in measurements]))
+        rate = ranged(spread([m.rate for m in measurements]))
         yield f"| {titles[point.server]}, {point.body} | {rate} | {lost} of {whole} |"
 
 

@@ -1,0 +1,147 @@
+"""How many images a second each stage of training takes, by one process and by several.
+
+Run `make bench-training`, or `python -m benchmarks.training --help`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.machine import busy_lines
+from benchmarks.measurement import spread
+from benchmarks.processes import ROOT
+from benchmarks.stage_speed import IMAGES_FILE, STAGES
+from benchmarks.table import ranged
+from training.digits import draw_digits
+from training.provenance import machine
+from training.recipe_book import RECIPES
+
+_WORKER = "benchmarks.stage_speed"
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """What one training found.
+
+    Attributes:
+        images_per_s: by stage, of all processes together.
+        memory_mib: peak resident memory of each process.
+        gpu_memory_mib: peak memory that PyTorch took of each one's GPU; empty without GPUs.
+    """
+
+    images_per_s: dict[str, float]
+    memory_mib: tuple[float, ...]
+    gpu_memory_mib: tuple[float, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print a table."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(1)  # as the processes that are measured; the table says so
+    load_before = os.getloadavg()[0]
+    counts = (1, options.processes)
+    found: dict[int, list[Speeds]] = {count: [] for count in counts}
+    with tempfile.TemporaryDirectory() as scratch:
+        images = Path(scratch) / IMAGES_FILE
+        np.save(images, digits(options.images + 1))  # one is kept for validation
+        for number in range(options.rounds):
+            for count in counts:
+                print(f"round {number + 1}, processes: {count} ...", file=sys.stderr, flush=True)
+                found[count].append(measured(images, count, options.recipe, options.device))
+    for line in report(found, options, load_before):
+        print(line)
+
+
+def digits(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Drawn digits, (count, 1, 28, 28), ten of each handwriting."""
+    hands = range(1, 1 + -(-count // 10))
+    return np.concatenate([draw_digits(range(10), seed=hand) for hand in hands])[:count]
+
+
+def measured(images: Path, count: int, recipe: str, device: str) -> Speeds:
+    """One training by this many processes of one thread each.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    launch = ["-m", _WORKER]
+    if count > 1:
+        torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
+        launch = [*torchrun, *launch]
+    with tempfile.TemporaryDirectory(dir=images.parent) as folder:
+        (Path(folder) / IMAGES_FILE).hardlink_to(images)
+        result = subprocess.run(
+            [sys.executable, *launch, folder, "--recipe", recipe, "--device", device],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if result.returncode:
+            raise SystemExit(f"{result.stderr}\ntraining by {count} process(es) failed")
+        each = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(count)]
+    return Speeds(
+        images_per_s=each[0]["images_per_s"],
+        memory_mib=tuple(one["memory_mib"] for one in each),
+        gpu_memory_mib=tuple(one["gpu_memory_mib"] for one in each if "gpu_memory_mib" in one),
+    )
+
+
+def report(
+    found: dict[int, list[Speeds]], options: argparse.Namespace, load_before: float
+) -> Iterator[str]:
+    """The table, below what it was measured on."""
+    alone, together = found.values()
+    _, count = found
+    yield f"{machine(torch.device(options.device))}; PyTorch {torch.__version__}"
+    yield (
+        f"Recipe {options.recipe}, {options.images} images an epoch, rounds: {options.rounds}; the "
+        "median, and in brackets the lowest and highest round. Each process has one CPU thread."
+    )
+    yield from busy_lines(load_before)
+    yield ""
+    yield f"| stage | 1 process, images/s | {count} processes, images/s | ratio |"
+    yield "|---|---:|---:|---:|"
+    for stage in STAGES:
+        rates = [[speeds.images_per_s[stage] for speeds in column] for column in (alone, together)]
+        ratios = [after / before for before, after in zip(*rates, strict=True)]
+        cells = [ranged(spread(values)) for values in (*rates, ratios)]
+        yield f"| {stage} | " + " | ".join(cells) + " |"
+    yield "| peak memory of each process, MiB | " + " | ".join(_memory(alone, together)) + " | |"
+    if alone[0].gpu_memory_mib:
+        cells = [_highest([speeds.gpu_memory_mib for speeds in c]) for c in (alone, together)]
+        yield "| peak memory on each GPU, MiB | " + " | ".join(cells) + " | |"
+
+
+def _memory(*columns: list[Speeds]) -> Iterator[str]:
+    for column in columns:
+        yield _highest([speeds.memory_mib for speeds in column])
+
+
+def _highest(rounds: list[tuple[float, ...]]) -> str:
+    """Of each process the most in any round."""
+    return ", ".join(f"{max(of_one):.0f}" for of_one in zip(*rounds, strict=True))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="hardened")
+    parser.add_argument("--images", type=int, default=768, help="drawn digits to train on")
+    parser.add_argument("--rounds", type=int, default=2, help="of each number of processes")
+    parser.add_argument("--processes", type=int, default=2, help="to compare with one")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
