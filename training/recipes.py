@@ -20,6 +20,10 @@ class Shape:
     widths: Annotated[tuple[int, ...], "feature maps after each halving stage"]
     depths: Annotated[tuple[int, ...], "extra convolutions in each stage"]
     residual: Annotated[bool, "add the output to the image instead of replacing it"] = False
+    contrast_gain: Annotated[
+        float | None,
+        "steepness of the sigmoid about mid-grey that pixels go through first; none: no sigmoid",
+    ] = field(default=None, metadata={"later": True})
 
 
 @dataclass(frozen=True)
