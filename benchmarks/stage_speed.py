@@ -50,7 +50,7 @@ def main() -> None:
     if arguments.device == "cuda":
         device = torch.device("cuda", processes.local_rank)
         torch.cuda.set_device(device)
-    recipe = _shortened(RECIPES[arguments.recipe])
+    recipe = _shortened(RECIPES[arguments.recipe]["ink"])
     dataset = _dataset(arguments.folder / IMAGES_FILE)
     run = Run(
         recipe, dataset, arguments.folder / "work", device, lambda line: None, processes=processes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training import recipe_commands
 from training.classifier_options import add_classifier
-from training.recipe_book import RECIPES
+from training.recipe_book import IMAGES, RECIPES
 from training.recipe_file import SUFFIX
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -91,8 +91,10 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("--mirror", metavar="URL", help="take the files from here instead")
     shown = commands.add_parser("list", help="show the recipes, or one with all its settings")
     shown.add_argument("recipe", nargs="?", choices=sorted(RECIPES))
+    _add_images(shown, "photo")
     written = commands.add_parser("init", help="write a recipe file with comments, to edit")
     written.add_argument("recipe", nargs="?", choices=sorted(RECIPES), default="hardened")
+    _add_images(written, "photo")
     written.add_argument(
         "-o",
         "--output",
@@ -108,6 +110,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "recipe", type=_recipe, help=f"{', '.join(sorted(RECIPES))}, or a file *{SUFFIX} of init"
     )
     _add_data(command)
+    _add_images(command, None)
     add_classifier(command)
     command.add_argument("--out", type=Path, default=Path("models"), metavar="DIR")
     command.add_argument("--name", help="of the bundle (default: of the data set)")
@@ -128,6 +131,16 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--no-evaluate", dest="evaluate", action="store_false", help="skip the robustness card"
     )
     _add_protocol(command)
+
+
+def _add_images(command: argparse.ArgumentParser, default: str | None) -> None:
+    command.add_argument(
+        "--images",
+        choices=IMAGES,
+        default=default,
+        help="the recipe's variant: ink for grey images that are nearly black and white, as digits "
+        f"and script are; photo for all others (default: {default or 'what the images are'})",
+    )
 
 
 def _recipe(name: str) -> str:

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from app.bundle import NAME_PATTERN, WEIGHTS_FILE, InputSpec, digest, read_manifest
+from training.adversary import Progress
 from training.brought import bring, check_recipe, classifier_file, told
 from training.classifier_options import labels_of, options_of
-from training.data import Dataset, load_dataset, to_unit
+from training.data import Dataset, is_ink, load_dataset, to_unit
 from training.download import fetch
 from training.evaluation import evaluate_bundle
 from training.export import PARITY_BATCHES
@@ -23,7 +24,8 @@ from training.networks import multiply_adds, parameters
 from training.processes import ALONE, ProcessError, Processes, processes_of
 from training.provenance import provenance_of
 from training.publication import write_bundle
-from training.recipe_file import recipe_named
+from training.recipe_book import Images
+from training.recipe_file import SUFFIX, recipe_named
 from training.recipes import Recipe, overridden, recipe_of, settings_of
 from training.resumption import Order, kept_order
 from training.run import Run, build_classifier, build_purifier
@@ -37,12 +39,13 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     Of several processes that torchrun started, all train; the first does the rest.
     """
     processes = processes_of(os.environ)
-    recipe = _recipe(arguments, order)
     chosen = device(arguments, processes)
     options = options_of(arguments)
     file = None if options is None else classifier_file(options)
     spec = _spec(arguments) or (None if file is None else file.spec)
     dataset = load_dataset(arguments.data, spec, labels_of(arguments.labels))
+    tell = report if processes.leads else _unheard
+    recipe = _recipe(arguments, order, dataset, tell)
     if order is None:
         order = Order(
             command=tuple(command_line),
@@ -55,7 +58,6 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     name = arguments.name or dataset.name + suffix
     _check_bundle_to_be(name, dataset)
     work = arguments.work or Path("runs") / name
-    tell = report if processes.leads else _unheard
     training = Run(recipe, dataset, work, chosen, tell, processes=processes)
     processes.check_batches(recipe, len(training.training))
     _introduce(training)
@@ -87,11 +89,20 @@ def _conclude(training: Run, name: str, arguments: Namespace, command: str) -> N
         )
 
 
-def _recipe(arguments: Namespace, order: Order | None) -> Recipe:
-    """The recipe asked for; that of a run that is resumed is the one it began with."""
+def _recipe(arguments: Namespace, order: Order | None, dataset: Dataset, tell: Progress) -> Recipe:
+    """The recipe asked for; that of a run that is resumed is the one it began with.
+
+    Raises:
+        ValueError: a recipe file or `--set` is wrong, or `--images` beside a recipe file.
+    """
     if order is not None:
         return recipe_of(order.settings)
-    return overridden(recipe_named(arguments.recipe), arguments.set)
+    images: Images = arguments.images or ("ink" if is_ink(dataset.train) else "photo")
+    if not arguments.recipe.endswith(SUFFIX):
+        tell(f"the recipe {arguments.recipe} for {images}")
+    elif arguments.images:
+        raise ValueError(f"--images chooses between recipes; {arguments.recipe} is one already")
+    return overridden(recipe_named(arguments.recipe, images), arguments.set)
 
 
 def _check_bundle_to_be(name: str, dataset: Dataset) -> None:

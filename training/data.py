@@ -21,6 +21,8 @@ from app.images import decode_image
 
 SPLITS = ("train", "test")
 _LISTED_PROBLEMS = 10
+_NEARLY_BLACK = 25  # of 255
+_MOST_BETWEEN = 0.2  # of all pixels; 0.09 in MNIST
 
 
 class DataError(ValueError):
@@ -72,6 +74,14 @@ class Dataset:
 def to_unit(images: Tensor) -> Tensor:
     """Images uint8 as float32 in [0, 1]."""
     return images.to(torch.float32).div_(255)
+
+
+def is_ink(split: Split) -> bool:
+    """Whether the images are grey and nearly all of their pixels nearly black or white."""
+    if split.images.shape[1] != 1:
+        return False
+    between = (split.images > _NEARLY_BLACK) & (split.images < 255 - _NEARLY_BLACK)
+    return float(between.float().mean()) < _MOST_BETWEEN
 
 
 def name_of(source: Path) -> str:

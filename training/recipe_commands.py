@@ -5,11 +5,12 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from training.recipe_book import PURPOSES, RECIPES
+from training.recipe_book import IMAGES, PURPOSES, RECIPES
 from training.recipe_file import SUFFIX, recipe_text, write_recipe
 from training.recipes import Recipe, settings_of
 
 _HINT = """
+ink is for grey images that are nearly black and white, photo for all others; run finds out which
 limbeck-train list <recipe>   shows its settings as --set takes them
 limbeck-train init <recipe>   writes them with their meanings to a file to edit
 limbeck-train run <recipe>    trains by it; a file of init does as well"""
@@ -18,19 +19,21 @@ limbeck-train run <recipe>    trains by it; a file of init does as well"""
 def show(arguments: Namespace) -> None:
     """Print what each recipe is for, or one with all its settings."""
     if arguments.recipe is not None:
-        recipe = RECIPES[arguments.recipe]
-        print(f"{recipe.name}: L-inf epsilon {recipe.epsilon:g}, seed {recipe.seed}")
+        recipe = RECIPES[arguments.recipe][arguments.images]
+        title = f"{recipe.name} for {arguments.images}"
+        print(f"{title}: L-inf epsilon {recipe.epsilon:g}, seed {recipe.seed}")
         _print_settings(settings_of(recipe))
         return
-    for name, recipe in RECIPES.items():
+    for name, variants in RECIPES.items():
         print(f"{name}: {PURPOSES[name]}")
-        print(f"  {_terms(recipe)}")
+        for images in IMAGES:
+            print(f"  {images}: {_terms(variants[images])}")
     print(_HINT)
 
 
 def init(arguments: Namespace) -> None:
     """Write a commented recipe file; `-` prints it."""
-    recipe = RECIPES[arguments.recipe]
+    recipe = RECIPES[arguments.recipe][arguments.images]
     if arguments.output == Path("-"):
         sys.stdout.write(recipe_text(recipe))
         return

@@ -90,7 +90,9 @@ def build_classifier(recipe: Recipe, channels: int, classes: int) -> Classifier:
 
 def build_purifier(shape: Shape, channels: int) -> ConvAutoencoder:
     """A purifier of the given shape, untrained."""
-    return ConvAutoencoder(channels, shape.widths, shape.depths, shape.residual, shape.contrast_gain)
+    return ConvAutoencoder(
+        channels, shape.widths, shape.depths, shape.residual, shape.contrast_gain
+    )
 
 
 def accuracy(model: Callable[[Tensor], Tensor], split: Split, device: torch.device) -> float:

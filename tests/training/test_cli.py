@@ -16,7 +16,7 @@ from tests.training.file_server import FileServer, serving
 from training.card import Card
 from training.cli import INTERRUPTED, main
 from training.digits import draw_digits, write_digit_dataset
-from training.recipe_book import HARDENED, PAPER, PURPOSES
+from training.recipe_book import HARDENED, PAPER, PAPER_PHOTO, PURPOSES
 from training.recipe_file import read_recipe, write_recipe
 from training.recipes import overridden, settings_of
 from training.resumption import ORDER_FILE, Order
@@ -245,9 +245,9 @@ def test_a_missing_bundle_cannot_be_evaluated(
 
 
 def test_every_shown_setting_can_be_set(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", "hardened"]) == 0
+    assert main(["list", "hardened", "--images", "ink"]) == 0
     headline, *shown = capsys.readouterr().out.splitlines()
-    assert headline == "hardened: L-inf epsilon 0.3, seed 0"
+    assert headline == "hardened for ink: L-inf epsilon 0.3, seed 0"
     assert overridden(HARDENED, [line.strip() for line in shown if "name=" not in line]) == HARDENED
     assert len(shown) > 30
 
@@ -256,8 +256,9 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     recipes, hint = capsys.readouterr().out.split("\n\n")
     lines = recipes.splitlines()
-    assert lines[::2] == [f"{name}: {purpose}" for name, purpose in PURPOSES.items()]
-    assert all("L-inf epsilon 0.3, attacks on" in line for line in lines[1::2])
+    assert lines[::3] == [f"{name}: {purpose}" for name, purpose in PURPOSES.items()]
+    assert all("ink: L-inf epsilon 0.3, attacks on" in line for line in lines[1::3])
+    assert all("photo: L-inf epsilon 0.0313725, attacks on" in line for line in lines[2::3])
     assert "limbeck-train init <recipe>" in hint
 
 
@@ -270,7 +271,7 @@ def test_a_recipe_is_written_to_a_file_and_printed(
     assert main(["init", "-o", "-"]) == 0
     assert capsys.readouterr().out == Path("hardened.toml").read_text()
     assert main(["init", "paper", "-o", "mine.toml"]) == 0
-    assert read_recipe(Path("mine.toml")) == PAPER
+    assert read_recipe(Path("mine.toml")) == PAPER_PHOTO
     assert main(["init", "paper", "-o", "mine.toml"]) == 1
     assert "mine.toml is there already" in capsys.readouterr().err
 

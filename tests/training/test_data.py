@@ -11,6 +11,7 @@ from app.bundle import InputSpec
 from training.data import (
     DataError,
     Split,
+    is_ink,
     load_dataset,
     load_split,
     name_of,
@@ -294,3 +295,16 @@ def test_mnist_is_complete() -> None:
         *(892, 958, 1028, 974, 1009),
     ]
     assert dataset.sha256 == MNIST_SHA256
+
+
+@pytest.mark.parametrize(
+    ("channels", "between", "expected"), [(1, 0.1, True), (1, 0.3, False), (3, 0.1, False)]
+)
+def test_ink_is_grey_and_nearly_black_and_white(
+    channels: int, between: float, expected: bool
+) -> None:
+    images = torch.zeros(10, channels, 8, 8, dtype=torch.uint8)
+    images[5:] = 255
+    images.view(-1)[torch.randperm(images.numel())[: int(between * images.numel())]] = 128
+    split = Split(images, torch.zeros(10, dtype=torch.int64), ("a/1.png",) * 10, ("a", "b"))
+    assert is_ink(split) is expected

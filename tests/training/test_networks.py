@@ -3,11 +3,11 @@ import torch
 from torch import nn
 
 from app.bundle import InputSpec
+from tests.training.book import every_recipe
 from tests.training.small_networks import small_networks
 from training.export import Kind, export_onnx
 from training.networks import Classifier, ConvAutoencoder, multiply_adds, parameters
 from training.onnx_importer import ImportedGraph
-from training.recipe_book import RECIPES
 from training.recipes import Recipe
 from training.run import build_classifier, build_purifier
 
@@ -36,6 +36,20 @@ def test_purified_pixels_have_all_their_digits_in_bfloat16_too() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert autoencoder()(images).dtype == torch.float32
         assert autoencoder(residual=True)(images).dtype == torch.float32
+
+
+def test_pixels_that_are_nearly_black_or_white_hardly_pass_the_sigmoid_changed() -> None:
+    purifier = ConvAutoencoder(1, (4, 8), (1, 0), contrast_gain=20.0).eval()
+    image = torch.tensor([0.0, 0.5, 1.0]).expand(1, 1, 3, 3).clone().requires_grad_(True)
+    entered: list[torch.Tensor] = []
+    purifier.encoder[0].register_forward_pre_hook(
+        lambda _, inputs: entered.append(inputs[0].detach())
+    )
+    (gradient,) = torch.autograd.grad(purifier(image).sum(), image)
+    purifier(image + torch.tensor([0.3, 0.3, -0.3]))
+    moved = (entered[1] - entered[0])[0, 0, 0, :3].abs()
+    assert float(moved[[0, 2]].max()) < 0.02 and float(moved[1]) > 0.4
+    assert float(gradient.abs().min()) > 0  # an attack is told which way to go everywhere
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -117,7 +131,7 @@ def test_counting_leaves_the_network_as_it_was() -> None:
     assert multiply_adds(network, (1, 8, 8)) == counted
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+@every_recipe
 def test_a_shipped_student_is_small(recipe: Recipe) -> None:
     shape = (3, 32, 32)
     student = multiply_adds(build_purifier(recipe.student, 3), shape)

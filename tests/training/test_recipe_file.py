@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from tests.training.book import every_recipe
 from training.recipe_book import HARDENED, PAPER, PURPOSES, RECIPES
 from training.recipe_file import meanings, read_recipe, recipe_named, recipe_text, write_recipe
 from training.recipes import Recipe, TeacherStage, overridden
@@ -24,12 +25,12 @@ def dataclasses_of(root: type) -> Iterator[type]:
                 yield from dataclasses_of(candidate)
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+@every_recipe
 def test_a_written_recipe_comes_back(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     write_recipe(recipe, path)
     assert read_recipe(path) == recipe
-    assert recipe_named(str(path)) == recipe
+    assert recipe_named(str(path), "ink") == recipe
 
 
 def test_every_setting_has_its_meaning_beside_it() -> None:

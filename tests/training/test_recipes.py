@@ -3,11 +3,12 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
+from tests.training.book import every_recipe
 from training.recipe_book import HARDENED, PAPER, RECIPES
 from training.recipes import Recipe, overridden, recipe_of, settings_of
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+@every_recipe
 def test_a_recipe_comes_back_from_its_settings(recipe: Recipe) -> None:
     plain = json.loads(json.dumps(settings_of(recipe)))
     assert recipe_of(plain) == recipe
@@ -15,7 +16,11 @@ def test_a_recipe_comes_back_from_its_settings(recipe: Recipe) -> None:
 
 
 def test_recipes_are_known_by_their_names() -> None:
-    assert dict(RECIPES) == {"paper": PAPER, "hardened": HARDENED}
+    for name, variants in RECIPES.items():
+        assert {recipe.name for recipe in variants.values()} == {name}
+        assert variants["ink"].epsilon == 0.3
+        assert variants["photo"].epsilon == 8 / 255
+        assert variants["photo"].student.contrast_gain is None
 
 
 def test_a_recipe_is_frozen() -> None:
