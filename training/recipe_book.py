@@ -74,7 +74,7 @@ HARDENED = replace(
         agreement=0.2,
     ),
     distillation=StudentStage(
-        schedule=Schedule(epochs=5, batch_size=64, ema_decay=0.999),
+        schedule=Schedule(epochs=10, batch_size=64, ema_decay=0.999),
         attack=_THROUGH,
         logits=0.5,
         cross_entropy=1.0,
