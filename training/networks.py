@@ -76,6 +76,10 @@ class ConvAutoencoder(nn.Module):
             )
         self.head = nn.ConvTranspose2d(widths[0], channels, 4, 2, 1)
 
+    def extra_repr(self) -> str:
+        """What the network computes with beside its layers."""
+        return f"residual={self.residual}, contrast_gain={self.contrast_gain}"
+
     def forward(self, images: Tensor) -> Tensor:
         """Purify a batch of images."""
         height, width = images.shape[2:]

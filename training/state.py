@@ -16,10 +16,11 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def digest_of(*parts: nn.Module | Tensor | str | float | tuple[str, ...]) -> str:
-    """A short digest of everything a result depends on: weights, images, settings."""
+    """A short digest of everything a result depends on: networks, images, settings."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, nn.Module):
+            digest.update(repr(part).encode())
             for name, value in sorted(part.state_dict().items()):
                 digest.update(f"{name}{tuple(value.shape)}".encode())
                 digest.update(value.detach().cpu().numpy().tobytes())

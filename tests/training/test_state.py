@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from tests.training.small_networks import small_networks
+from training.networks import ConvAutoencoder
 from training.state import Arrays, State, digest_of
 
 
@@ -45,3 +46,9 @@ def test_the_digest_tells_weights_images_and_settings_apart() -> None:
     }
     assert len(digests) == 5
     assert digest_of(first, images, "a") == digest_of(first, images.clone(), "a")
+
+
+def test_the_digest_tells_networks_of_the_same_weights_apart() -> None:
+    plain, steep = (ConvAutoencoder(1, (2,), (0,), contrast_gain=gain) for gain in (None, 9.0))
+    steep.load_state_dict(plain.state_dict())
+    assert digest_of(plain) != digest_of(steep)
