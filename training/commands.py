@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from app.bundle import NAME_PATTERN, WEIGHTS_FILE, InputSpec, digest, read_manifest
-from training.adversary import Progress
 from training.brought import bring, check_recipe, classifier_file, told
 from training.classifier_options import labels_of, options_of
 from training.data import Dataset, is_ink, load_dataset, to_unit
@@ -45,7 +44,8 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     spec = _spec(arguments) or (None if file is None else file.spec)
     dataset = load_dataset(arguments.data, spec, labels_of(arguments.labels))
     tell = report if processes.leads else _unheard
-    recipe = _recipe(arguments, order, dataset, tell)
+    images: Images = arguments.images or ("ink" if is_ink(dataset.train) else "photo")
+    recipe = _recipe(arguments, order, images)
     if order is None:
         order = Order(
             command=tuple(command_line),
@@ -61,6 +61,8 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     training = Run(recipe, dataset, work, chosen, tell, processes=processes)
     processes.check_batches(recipe, len(training.training))
     _introduce(training)
+    if not arguments.recipe.endswith(SUFFIX):
+        tell(f"the recipe {recipe.name} for {images}")
     if options is not None:
         training.brought = bring(options, file, dataset)
         check_recipe(recipe, training.brought)
@@ -89,7 +91,7 @@ def _conclude(training: Run, name: str, arguments: Namespace, command: str) -> N
         )
 
 
-def _recipe(arguments: Namespace, order: Order | None, dataset: Dataset, tell: Progress) -> Recipe:
+def _recipe(arguments: Namespace, order: Order | None, images: Images) -> Recipe:
     """The recipe asked for; that of a run that is resumed is the one it began with.
 
     Raises:
@@ -97,10 +99,7 @@ def _recipe(arguments: Namespace, order: Order | None, dataset: Dataset, tell: P
     """
     if order is not None:
         return recipe_of(order.settings)
-    images: Images = arguments.images or ("ink" if is_ink(dataset.train) else "photo")
-    if not arguments.recipe.endswith(SUFFIX):
-        tell(f"the recipe {arguments.recipe} for {images}")
-    elif arguments.images:
+    if arguments.images and arguments.recipe.endswith(SUFFIX):
         raise ValueError(f"--images chooses between recipes; {arguments.recipe} is one already")
     return overridden(recipe_named(arguments.recipe, images), arguments.set)
 
