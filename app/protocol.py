@@ -113,7 +113,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._parse(piece)
 
     def _parse(self, data: bytes) -> None:
-        """What neither completes a head or a message nor belongs to a body is counted."""
+        """Parse; what neither completes a head or a message nor belongs to a body is counted."""
         if self._stage is Stage.IDLE:
             self._enter(Stage.HEAD)
         self._unparsed_bytes += len(data)

@@ -9,6 +9,7 @@ from torch import nn
 
 from tests.training import joint_training
 from tests.training.digit_bundles import trained_networks, written_bundle
+from tests.training.outcomes import lines_of
 from training.digits import write_digit_dataset
 
 
@@ -48,7 +49,5 @@ def joint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that two processes shared."""
     folder = tmp_path_factory.mktemp("joint")
     command = joint_training.torchrun(joint_training.__name__, str(folder))
-    process = joint_training.start(command)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, errors
+    lines_of(joint_training.start(command), timeout_s=100)
     return folder

@@ -13,6 +13,7 @@ import torch
 
 from app.bundle import CLASSIFIER_FILE, PURIFIER_FILE, WEIGHTS_FILE, read_manifest, read_verified
 from tests.training.file_server import FileServer, serving
+from tests.training.outcomes import lines_of, whole_manifest
 from training.card import Card
 from training.cli import INTERRUPTED, main
 from training.digits import draw_digits, write_digit_dataset
@@ -79,10 +80,7 @@ def _let_interrupt() -> None:
 
 def finish(command: list[str]) -> list[str]:
     """The lines of a command that ends well."""
-    process = start(command)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    return output.splitlines()
+    return lines_of(start(command))
 
 
 def interrupt_at(command: list[str], line_start: str, folder: Path) -> tuple[int, str]:
@@ -107,9 +105,7 @@ def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def test_training_ends_with_a_bundle_and_its_card(whole: tuple[Path, list[str]]) -> None:
     folder, lines = whole
     bundle = folder / "models" / "digits" / "1"
-    manifest = read_manifest(bundle)
-    for name in manifest.files:
-        read_verified(bundle, manifest, name)
+    manifest = whole_manifest(bundle)
     assert manifest.labels == tuple("0123456789")
     assert manifest.input.shape == (1, 28, 28)
     assert manifest.shift_threshold_bits is not None

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.bundle import WEIGHTS_FILE, read_manifest, read_verified
+from app.bundle import WEIGHTS_FILE, read_manifest
 from tests.training.joint_training import start, torchrun
+from tests.training.outcomes import lines_of, whole_manifest
 from training import commands
 from training.cli import main
 from training.processes import Processes
@@ -31,10 +32,7 @@ def command_of(data: Path, folder: Path, *more: str) -> list[str]:
 
 def finish(*arguments: str) -> list[str]:
     """The lines that a command prints which two processes share."""
-    process = start(torchrun("training", *arguments))
-    output, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    return output.splitlines()
+    return lines_of(start(torchrun("training", *arguments)), timeout_s=200)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +45,7 @@ def whole(digit_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 def test_two_processes_end_with_one_bundle(whole: tuple[Path, list[str]]) -> None:
     folder, lines = whole
     bundle = folder / "models" / "digits" / "1"
-    manifest = read_manifest(bundle)
-    for name in manifest.files:
-        read_verified(bundle, manifest, name)
+    manifest = whole_manifest(bundle)
     assert manifest.provenance.machine.endswith(", 2 processes of 1 thread")
     assert [path.name for path in bundle.parent.iterdir()] == ["1"]
     assert lines[0].startswith("digits: 200 training and 100 test images")
