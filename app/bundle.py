@@ -20,6 +20,8 @@ PREPROCESS_FILE = "preprocess.onnx"
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
 
+MOST_SIDE = 1024  # of the images that a bundle takes
+
 # A probability of 0 has no logarithm: this far down it makes no difference to any other.
 PROBABILITY_FLOOR = 1e-12
 
@@ -39,8 +41,8 @@ class InputSpec(_Frozen):
     """The images both graphs of a bundle take: (N, channels, height, width), float32 in [0, 1]."""
 
     channels: Literal[1, 3]
-    height: int = Field(ge=1, le=1024)
-    width: int = Field(ge=1, le=1024)
+    height: int = Field(ge=1, le=MOST_SIDE)
+    width: int = Field(ge=1, le=MOST_SIDE)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.bundle import InputSpec
+from app.bundle import MOST_SIDE, InputSpec
 from app.errors import ServiceError
-from app.images import decode_image
+from app.images import decode_image, header_size
 
 SPLITS = ("train", "test")
 _LISTED_PROBLEMS = 10
@@ -106,10 +106,6 @@ def load_dataset(
             all of them are named at once.
     """
     files = {split: sorted(found) for split, found in _read(source, SPLITS).items()}
-    given = spec
-    # Both splits may have a file of the same name.
-    paths = [(f"{split}/{name}", c) for split, found in files.items() for name, c in found]
-    spec = spec or _common_spec(paths, source)
     found = sorted({name.split("/")[0] for name, _ in files["train"]})
     names = tuple(class_names or found)
     if not set(found) <= set(names):
@@ -120,12 +116,16 @@ def load_dataset(
         raise DataError(f"{source}: test has classes that train lacks: {', '.join(sorted(unseen))}")
     if len(names) < 2:
         raise DataError(f"{source}: train has {len(names)} class(es); at least 2 are needed")
-    problems: list[str] = []
-    train, test = (_decode(files, split, names, spec, problems) for split in SPLITS)
-    _raise_problems(problems, source)
-    if given is None and _is_grey(train.images) and _is_grey(test.images):
-        spec = spec.model_copy(update={"channels": 1})
-        train, test = (replace(split, images=split.images[:, :1]) for split in (train, test))
+    given, spec = spec, spec or _announced_spec(files)
+    (train, test), sizes = _decode(files, names, spec, source)
+    if given is None:
+        common = _common_spec(sizes, source)
+        if common != spec:  # turned by EXIF, or of a format whose header was not read
+            spec = common
+            (train, test), _ = _decode(files, names, spec, source)
+        if _is_grey(train.images) and _is_grey(test.images):
+            spec = spec.model_copy(update={"channels": 1})
+            train, test = (replace(split, images=split.images[:, :1]) for split in (train, test))
     return Dataset(name_of(source), train, test, spec, _digest(train, test))
 
 
@@ -143,9 +143,7 @@ def load_split(
     if not set(found) <= set(names):
         unknown = ", ".join(sorted(set(found) - set(names)))
         raise DataError(f"{source}: {split} has classes that the bundle lacks: {unknown}")
-    problems: list[str] = []
-    decoded = _decode(files, split, names, spec, problems)
-    _raise_problems(problems, source)
+    (decoded,), _ = _decode(files, names, spec, source)
     return decoded
 
 
@@ -209,24 +207,26 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.name, stream.read()
 
 
-def _common_spec(files: Sequence[tuple[str, bytes]], source: Path) -> InputSpec:
+def _announced_spec(files: Mapping[str, Sequence[tuple[str, bytes]]]) -> InputSpec:
+    """The size that most headers announce, in colour."""
+    headers = (header_size(content) for found in files.values() for _, content in found)
+    sizes = Counter(size for size in headers if size and 1 <= min(size) <= max(size) <= MOST_SIDE)
+    width, height = max(sizes, key=sizes.__getitem__, default=(1, 1))
+    return InputSpec(channels=3, height=height, width=width)
+
+
+def _common_spec(sizes: Mapping[str, tuple[int, int]], source: Path) -> InputSpec:
     """The one size of all images, in colour."""
-    sizes: dict[str, tuple[int, int]] = {}
-    problems = []
-    probe = InputSpec(channels=1, height=1, width=1)
-    for name, content in files:
-        try:
-            decoded = decode_image(content, probe)
-        except ServiceError as error:
-            problems.append(f"{name} ({error})")
-        else:
-            sizes[name] = (decoded.height, decoded.width)
-    _raise_problems(problems, source)
-    (height, width), _ = Counter(sizes.values()).most_common(1)[0]
-    odd = [f"{name} ({w}x{h})" for name, (h, w) in sizes.items() if (h, w) != (height, width)]
+    (width, height), _ = Counter(sizes.values()).most_common(1)[0]
+    odd = [f"{name} ({w}x{h})" for name, (w, h) in sizes.items() if (w, h) != (width, height)]
     _raise_problems(
         odd, source, f"not of the common size {width}x{height}; give a size to resize to"
     )
+    if max(width, height) > MOST_SIDE:
+        raise DataError(
+            f"{source}: images of {width}x{height} are too large; give a size of at most "
+            f"{MOST_SIDE} to resize to"
+        )
     return InputSpec(channels=3, height=height, width=width)
 
 
@@ -247,22 +247,28 @@ def _is_grey(images: Tensor) -> bool:
 
 def _decode(
     files: Mapping[str, Sequence[tuple[str, bytes]]],
-    split: str,
     class_names: tuple[str, ...],
     spec: InputSpec,
-    problems: list[str],
-) -> Split:
-    """Decode the files of one split; those that cannot be read are added to the problems."""
+    source: Path,
+) -> tuple[list[Split], dict[str, tuple[int, int]]]:
+    """Each split decoded, and the width and height that each file `<split>/<class>/<file>` had."""
     numbers = {name: number for number, name in enumerate(class_names)}
-    found = files[split]
-    pixels = np.zeros((len(found), *spec.shape), np.uint8)
-    for row, (name, content) in enumerate(found):
-        try:
-            pixels[row] = decode_image(content, spec).pixels
-        except ServiceError as error:
-            problems.append(f"{split}/{name} ({error})")
-    labels = torch.tensor([numbers[name.split("/")[0]] for name, _ in found])
-    return Split(torch.from_numpy(pixels), labels, tuple(name for name, _ in found), class_names)
+    splits, sizes, problems = [], {}, []
+    for split, found in files.items():
+        pixels = np.zeros((len(found), *spec.shape), np.uint8)
+        for row, (name, content) in enumerate(found):
+            try:
+                decoded = decode_image(content, spec)
+            except ServiceError as error:
+                problems.append(f"{split}/{name} ({error})")
+            else:
+                pixels[row] = decoded.pixels
+                sizes[f"{split}/{name}"] = decoded.width, decoded.height
+        labels = torch.tensor([numbers[name.split("/")[0]] for name, _ in found])
+        names = tuple(name for name, _ in found)
+        splits.append(Split(torch.from_numpy(pixels), labels, names, class_names))
+    _raise_problems(problems, source)
+    return splits, sizes
 
 
 def _raise_problems(problems: Sequence[str], source: Path, what: str = "cannot be read") -> None:

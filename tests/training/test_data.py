@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from app.bundle import InputSpec
+from app.images import DecodedImage, decode_image
+from training import data
 from training.data import (
     DataError,
     Split,
@@ -140,6 +142,42 @@ def test_odd_sized_files_are_named_with_their_size(folder: Path) -> None:
         load_dataset(folder)
     assert "train/dog/a.png (7x4)" in str(raised.value)
     assert "test/cat/z.png (6x9)" in str(raised.value)
+
+
+def test_every_file_is_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+
+    def counted(content: bytes, spec: InputSpec) -> DecodedImage:
+        decoded.append(content)
+        return decode_image(content, spec)
+
+    monkeypatch.setattr(data, "decode_image", counted)
+    load_dataset(folder)
+    assert sorted(decoded) == sorted(path.read_bytes() for path in folder.rglob("*.png"))
+
+
+def test_the_size_is_that_of_the_images_as_they_are_shown(folder: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    for path in list(folder.rglob("*.png")):
+        with Image.open(path) as image:
+            image.save(path, exif=turned)
+    assert load_dataset(folder).test.images.shape == (2, 1, 6, 4)
+
+
+def test_the_size_of_a_format_without_a_quick_header_is_found(folder: Path) -> None:
+    for path in list(folder.rglob("*.png")):
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".bmp"))
+        path.unlink()
+    assert load_dataset(folder).test.images.shape == (2, 1, 4, 6)
+
+
+def test_images_above_the_size_of_any_bundle_ask_for_one(folder: Path) -> None:
+    for path in list(folder.rglob("*.png")):
+        picture((1025, 2)).save(path)
+    with pytest.raises(DataError, match="images of 1025x2 are too large; give a size of at most"):
+        load_dataset(folder)
 
 
 def test_a_long_list_of_bad_files_is_cut(folder: Path) -> None:
