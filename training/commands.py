@@ -15,7 +15,7 @@ from torch import nn
 from app.bundle import NAME_PATTERN, WEIGHTS_FILE, InputSpec, digest, read_manifest
 from training.brought import bring, check_recipe, classifier_file, told
 from training.classifier_options import labels_of, options_of
-from training.data import Dataset, is_ink, load_dataset, to_unit
+from training.data import Dataset, Split, is_ink, load_dataset, to_unit
 from training.download import fetch
 from training.evaluation import evaluate_bundle
 from training.export import PARITY_BATCHES
@@ -23,8 +23,8 @@ from training.networks import multiply_adds, parameters
 from training.processes import ALONE, ProcessError, Processes, processes_of
 from training.provenance import provenance_of
 from training.publication import write_bundle
-from training.recipe_book import Images
-from training.recipe_file import SUFFIX, recipe_named
+from training.recipe_book import RECIPES, Images
+from training.recipe_file import SUFFIX, read_recipe
 from training.recipes import Recipe, overridden, recipe_of, settings_of
 from training.resumption import Order, kept_order
 from training.run import Run, build_classifier, build_purifier
@@ -44,8 +44,7 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     spec = _spec(arguments) or (None if file is None else file.spec)
     dataset = load_dataset(arguments.data, spec, labels_of(arguments.labels))
     tell = report if processes.leads else _unheard
-    images: Images = arguments.images or ("ink" if is_ink(dataset.train) else "photo")
-    recipe = _recipe(arguments, order, images)
+    recipe, images = _recipe(arguments, order, dataset.train)
     if order is None:
         order = Order(
             command=tuple(command_line),
@@ -61,7 +60,7 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     training = Run(recipe, dataset, work, chosen, tell, processes=processes)
     processes.check_batches(recipe, len(training.training))
     _introduce(training)
-    if not arguments.recipe.endswith(SUFFIX):
+    if images:
         tell(f"the recipe {recipe.name} for {images}")
     if options is not None:
         training.brought = bring(options, file, dataset)
@@ -91,17 +90,24 @@ def _conclude(training: Run, name: str, arguments: Namespace, command: str) -> N
         )
 
 
-def _recipe(arguments: Namespace, order: Order | None, images: Images) -> Recipe:
-    """The recipe asked for; that of a run that is resumed is the one it began with.
+def _recipe(
+    arguments: Namespace, order: Order | None, training: Split
+) -> tuple[Recipe, Images | None]:
+    """The recipe asked for, and for which images if that was chosen here.
+
+    That of a run that is resumed is the one it began with.
 
     Raises:
         ValueError: a recipe file or `--set` is wrong, or `--images` beside a recipe file.
     """
     if order is not None:
-        return recipe_of(order.settings)
-    if arguments.images and arguments.recipe.endswith(SUFFIX):
-        raise ValueError(f"--images chooses between recipes; {arguments.recipe} is one already")
-    return overridden(recipe_named(arguments.recipe, images), arguments.set)
+        return recipe_of(order.settings), None
+    if arguments.recipe.endswith(SUFFIX):
+        if arguments.images:
+            raise ValueError(f"--images chooses between recipes; {arguments.recipe} is one already")
+        return overridden(read_recipe(Path(arguments.recipe)), arguments.set), None
+    images: Images = arguments.images or ("ink" if is_ink(training) else "photo")
+    return overridden(RECIPES[arguments.recipe][images], arguments.set), images
 
 
 def _check_bundle_to_be(name: str, dataset: Dataset) -> None:

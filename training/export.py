@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from app.bundle import InputSpec
+from training.classifier_file import session_of
 from training.folding import fold_batch_norm
 
 Kind = Literal["purifier", "classifier"]
@@ -88,7 +88,7 @@ def check_parity(network: nn.Module, content: bytes, images: Tensor) -> float:
     """
     if len(images) < max(PARITY_BATCHES):
         raise ValueError(f"parity needs {max(PARITY_BATCHES)} images, got {len(images)}")
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = session_of(content)
     was_training = network.training
     network.eval()
     largest = 0.0

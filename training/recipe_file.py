@@ -11,20 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from training.recipe_book import RECIPES, Images
 from training.recipes import Recipe, recipe_of, settings_of
 
 SUFFIX = ".toml"
-
-
-def recipe_named(name: str, images: Images) -> Recipe:
-    """The recipe of that name for such images, or that of a file `*.toml`.
-
-    Raises:
-        ValueError: the file cannot be read or is no whole recipe.
-        KeyError: it is neither a recipe nor a file's name.
-    """
-    return read_recipe(Path(name)) if name.endswith(SUFFIX) else RECIPES[name][images]
 
 
 def read_recipe(path: Path) -> Recipe:

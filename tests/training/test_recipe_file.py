@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.book import every_recipe
 from training.recipe_book import HARDENED, PAPER, PURPOSES, RECIPES
-from training.recipe_file import meanings, read_recipe, recipe_named, recipe_text, write_recipe
+from training.recipe_file import meanings, read_recipe, recipe_text, write_recipe
 from training.recipes import Recipe, TeacherStage, overridden
 
 # With a number of epochs that stands in it once.
@@ -30,7 +30,6 @@ def test_a_written_recipe_comes_back(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     write_recipe(recipe, path)
     assert read_recipe(path) == recipe
-    assert recipe_named(str(path), "ink") == recipe
 
 
 def test_every_setting_has_its_meaning_beside_it() -> None:
