@@ -1,5 +1,8 @@
 """The ablation: what each way of teaching a purifier is worth, beside the student served."""
 
+import re
+from collections.abc import Iterable
+
 from training.adversary import Attacked, is_correct
 from training.autoattack import VERSION
 from training.card import Ablation
@@ -9,7 +12,8 @@ from training.white_box import brief_attack, brief_name
 
 SERVED = "student"
 TEACHERS = ("normal_teacher", "adversarial_teacher")
-# Best known first; those that the weights lack are left out of the card.
+# Best known first; those that the weights lack are left out of the card. Of an ablation's student
+# there may be several, `ablation_both_2` the second.
 TITLES = {
     "student": "The student that is served",
     "normal_teacher": "Normal teacher itself",
@@ -19,6 +23,18 @@ TITLES = {
     "ablation_both": "Student of both teachers",
     "ablation_none": "Student without teachers",
 }
+
+
+def purifiers(names: Iterable[str]) -> list[str]:
+    """Those of the names that the ablation is about, students of one kind together."""
+    order = list(TITLES)
+    known = [(order.index(kind), name) for name in names if (kind := kind_of(name)) in TITLES]
+    return [name for _, name in sorted(known)]
+
+
+def kind_of(name: str) -> str:
+    """The name of the first of the students of one kind."""
+    return re.sub(r"_\d+$", "", name)
 
 
 def ablation_of(trial: Trial, name: str, bare: Attacked) -> Ablation:
@@ -36,7 +52,8 @@ def ablation_of(trial: Trial, name: str, bare: Attacked) -> Ablation:
     attacked = brief_attack(
         trial, f"{name} - end-to-end", pipeline, images, labels, protocol.epsilon
     )
-    title = TITLES.get(name, name)
+    kind = kind_of(name)
+    title = TITLES[kind] + name.removeprefix(kind).replace("_", ", seed ")
     channels, height, width = images.shape[1:]
     cost = multiply_adds(trial.networks[name], (channels, height, width), images.device)
     return Ablation(

@@ -7,7 +7,7 @@ from operator import add
 
 from torch import nn
 
-from training.ablation import TITLES
+from training.ablation import purifiers
 from training.autoattack import Settings, passes_of
 from training.speed import Passes, Speed, measured
 from training.sweep import grid_of
@@ -45,11 +45,7 @@ def work_of(trial: Trial) -> tuple[Work, ...]:
     steps = Passes(gradients=1 + sum(protocol.step_counts))
     work = [
         Work(CLASSIFIER, n, first),
-        *(
-            Work(name, min(n, protocol.ablation_n), brief)
-            for name in TITLES
-            if name in trial.networks
-        ),
+        *(Work(name, min(n, protocol.ablation_n), brief) for name in purifiers(trial.networks)),
         Work(CLASSIFIER, len(grid) * min(n, protocol.sweep_n), first),
         Work("student", len(grid) * min(n, protocol.sweep_n), brief),
         Work("student", n, _parts(settings, trial.classes) + pgd),

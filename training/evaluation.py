@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from app.bundle import CARD_FILE, PURIFIER_FILE, Manifest, read_verified
-from training.ablation import TITLES, ablation_of
+from training.ablation import ablation_of, purifiers
 from training.adversary import Attacked, Progress
 from training.alarm import attacked_groups, detection_rows, shifts_by_group
 from training.attacks import Norm
@@ -212,11 +212,10 @@ def _kept_history(bundle_dir: Path, manifest: Manifest) -> Mapping[str, list[dic
 def _checked_first(trial: Trial, bare: Attacked) -> tuple[tuple[Ablation, ...], Sweep]:
     """Ablation and sweep, before the expensive attacks: a broken evaluation shows here already."""
     ablations = []
-    for name in TITLES:
-        if name in trial.networks:
-            ablations.append(ablation_of(trial, name, bare))
-            if name == "normal_teacher":
-                _insist(trial, check_bad_purifier, ablations[-1].end_to_end)
+    for name in purifiers(trial.networks):
+        ablations.append(ablation_of(trial, name, bare))
+        if name == "normal_teacher":
+            _insist(trial, check_bad_purifier, ablations[-1].end_to_end)
     sweep = sweep_of(trial)
     _insist(trial, check_sweep, sweep, trial.classes)
     return tuple(ablations), sweep

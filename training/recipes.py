@@ -121,6 +121,9 @@ class Recipe:
     surrogate: Annotated[Schedule, "of the separate pipeline that transfer attacks use"]
     seed: Annotated[int, "of everything random"] = 0
     validation_fraction: Annotated[float, "share of the training images kept for validation"] = 0.05
+    ablation_seeds: Annotated[
+        int, "students of each way of teaching in the ablation, of as many seeds; 0: no ablation"
+    ] = field(default=1, metadata={"later": True})
     unseen_l2: Annotated[
         float | None,
         "L2 radius of the card's unseen threat, to which nothing is trained; "

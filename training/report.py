@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from training.ablation_section import ablation_section
 from training.card import Card
 from training.markdown import (
     NORMS,
-    accuracy,
     accuracy_table,
     number,
     percent,
@@ -38,7 +38,7 @@ def report(card: Card, pictures: Sequence[str]) -> str:
         unseen_section(card),
         corruptions_section(card),
         cost_section(card),
-        _ablations(card),
+        ablation_section(card),
         detection_section(card, pictures),
         _checks(card),
         _limits(card),
@@ -99,31 +99,6 @@ def _sweep(card: Card, pictures: Sequence[str]) -> str:
     intro = f"{card.sweep.attack}; n = {card.sweep.n}. Where any image is allowed it must reach 0."
     found = table(["epsilon", "classifier alone, %", "purified, %"], rows)
     return section("Over epsilon", intro, picture("epsilon.png", pictures), found)
-
-
-def _ablations(card: Card) -> str:
-    """What each teacher is worth."""
-    if not card.ablations:
-        return ""
-    rows = [
-        [
-            item.title,
-            "-" if item.multiply_adds is None else f"{item.multiply_adds:,}",
-            accuracy(item.clean),
-            accuracy(item.grey_box),
-            accuracy(item.end_to_end),
-        ]
-        for item in card.ablations
-    ]
-    first = card.ablations[0]
-    intro = (
-        f"Each purifier before the same classifier; n = {first.clean.n}. Grey-box: "
-        f"{first.grey_box.attack}, then purified. End-to-end: {first.end_to_end.attack}. The "
-        "other students were trained with one equal budget, shorter than that of the one served."
-    )
-    header = ["purifier", "multiply-adds", "clean, %", "grey-box, %", "end-to-end, %"]
-    found = table(header, rows)
-    return section("Ablation", intro, found)
 
 
 def _checks(card: Card) -> str:

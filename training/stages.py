@@ -52,12 +52,18 @@ def run_stages(run: Run) -> None:
     for name, shares in ABLATIONS.items():
         stage = replace(recipe.distillation, schedule=recipe.ablation)
         stage = stage if shares is None else replace(stage, normal_share=shares)
-        train_student(run, name, stage, taught=name != "ablation_none")
+        for key in repeats(name, recipe.ablation_seeds):
+            train_student(run, key, stage, taught=name != "ablation_none")
     train_classifier(run, "surrogate_classifier", recipe.seed + _SURROGATE_SEED)
     surrogate = replace(recipe.adversarial_teacher, schedule=recipe.surrogate)
     train_teacher(
         run, "surrogate_purifier", surrogate, recipe.student, against="surrogate_classifier"
     )
+
+
+def repeats(name: str, seeds: int) -> list[str]:
+    """The names of that many students of one way of teaching; all random draws hang on the name."""
+    return [name if number == 1 else f"{name}_{number}" for number in range(1, seeds + 1)]
 
 
 def train_classifier(run: Run, name: str, seed: int) -> None:

@@ -19,7 +19,16 @@ from training.run import (
     precision_on,
     warmth,
 )
-from training.stages import ABLATIONS, run_stages, train_classifier, train_student, train_teacher
+from training.stages import (
+    ABLATIONS,
+    repeats,
+    run_stages,
+    train_classifier,
+    train_student,
+    train_teacher,
+)
+
+OTHERS = [name for kind in ABLATIONS for name in repeats(kind, 2)]
 
 State = dict[str, Tensor]
 
@@ -61,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_run_gives_every_network_with_its_history(whole: Run) -> None:
-    names = ["classifier", "normal_teacher", "adversarial_teacher", "student", *ABLATIONS]
+    names = ["classifier", "normal_teacher", "adversarial_teacher", "student", *OTHERS]
     names += ["surrogate_classifier", "surrogate_purifier"]
     assert list(whole.networks) == list(whole.histories) == names
     for name, network in whole.networks.items():
@@ -73,7 +82,7 @@ def test_a_run_gives_every_network_with_its_history(whole: Run) -> None:
 
 
 def test_no_two_stages_share_a_start_or_an_end(whole: Run) -> None:
-    students = ["student", *ABLATIONS, "surrogate_purifier"]
+    students = ["student", *OTHERS, "surrogate_purifier"]
     weights = [whole.networks[name].get_parameter("head.weight") for name in students]
     assert len({tuple(weight.flatten().tolist()) for weight in weights}) == len(students)
     one, other = (whole.networks[name] for name in ("classifier", "surrogate_classifier"))
@@ -103,7 +112,7 @@ def test_an_interrupted_run_ends_bit_for_bit_the_same(
     lines: list[str] = []
     resumed = tiny_run(tmp_path, report=lines.append)
     run_stages(resumed)
-    assert len([line for line in lines if ": epoch" in line]) == 20 - epochs_before
+    assert len([line for line in lines if ": epoch" in line]) == 28 - epochs_before
     for name, network in whole.networks.items():
         assert same(state_of(network), state_of(resumed.networks[name])), name
 

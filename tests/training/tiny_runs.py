@@ -54,6 +54,7 @@ def tiny_recipe(epochs: int = 2, learning_rate: float = 5e-3) -> Recipe:
         adversarial_teacher=replace(HARDENED.adversarial_teacher, schedule=schedule),
         distillation=replace(HARDENED.distillation, schedule=schedule),
         ablation=schedule,
+        ablation_seeds=2,
         surrogate=schedule,
         validation_fraction=0.2,
     )
