@@ -1,4 +1,4 @@
-"""The README's tables and commands say what the code does."""
+"""The tables and commands of the README and of docs/ say what the code does."""
 
 import re
 import subprocess
@@ -16,19 +16,20 @@ from training.classifier_options import ClassifierOptions, options_of
 from training.cli import parser
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("*.md", "docs/*.md", "benchmarks/*.md", "training/*.md", "models/*/*/CARD.md")
 
 
-def section(title: str) -> str:
+def section(title: str, document: str) -> str:
     """What stands under a heading, up to the next one."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / document).read_text()
     found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", text, re.M | re.S)
     assert found, title
     return found[1]
 
 
-def rows(title: str) -> list[list[str]]:
+def rows(title: str, document: str = "docs/service.md") -> list[list[str]]:
     """The cells of the section's table, without its head."""
-    lines = [line for line in section(title).splitlines() if line.startswith("|")]
+    lines = [line for line in section(title, document).splitlines() if line.startswith("|")]
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -37,6 +38,12 @@ def commands() -> list[list[str]]:
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     lines = [[re.sub(r"\s+#.*", "", line) for line in block.splitlines()] for block in blocks]
     return [[line for line in block if line] for block in lines]
+
+
+def anchors(document: Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def error_classes(root: type[ServiceError] = ServiceError) -> list[type[ServiceError]]:
@@ -83,7 +90,7 @@ def test_the_command_for_a_brought_classifier_is_understood() -> None:
 
 
 def test_the_table_of_options_is_what_describes_a_classifier() -> None:
-    shown = {name for name, _ in rows("Protect your own classifier")}
+    shown = {name for name, _ in rows("Describing it", "docs/classifier.md")}
     named = set(re.findall(r"--[a-z-]+", " ".join(shown)))
     described = {"--" + field.name.replace("_", "-") for field in fields(ClassifierOptions)}
     assert named == described - {"--source"} | {"--labels", "--size", "--grey"}
@@ -115,10 +122,18 @@ def test_ci_runs_the_readme_commands(target: str) -> None:
 
 
 def test_every_local_link_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", (ROOT / "README.md").read_text())
-    assert links
-    missing = [link for link in links if not (ROOT / link).exists()]
-    assert missing == []
+    documents = [path for pattern in DOCUMENTS for path in ROOT.glob(pattern)]
+    links = [
+        (document, link)
+        for document in documents
+        for link in re.findall(r"\]\(([^):\s]+)\)", document.read_text())
+    ]
+    assert {ROOT / "README.md", ROOT / "models/mnist/1/CARD.md"} <= {path for path, _ in links}
+    for document, link in links:
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), f"{document}: {link}"
+        assert not anchor or anchor in anchors(target), f"{document}: {link}"
 
 
 CARD_ROWS = {
@@ -137,7 +152,9 @@ def test_the_table_of_figures_is_what_the_cards_say() -> None:
         for bundle in ("mnist", "mnist-paper")
     ]
     assert not any(card.quick for card in cards)
-    shown = {what.replace("*", ""): figures for what, *figures in rows("How much it helps")}
+    shown = {
+        what.replace("*", ""): figures for what, *figures in rows("How much it helps", "README.md")
+    }
     assert shown.keys() == CARD_ROWS.keys()
     for what, key in CARD_ROWS.items():
         measured = [card.headline if key == "headline" else card.row(key) for card in cards]
