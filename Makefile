@@ -56,7 +56,8 @@ serve: $(VENV)/.serve
 	@LIMBECK_PORT=$(PORT) exec $(BIN)/python -m app
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		--cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(PYTEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
