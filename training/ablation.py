@@ -1,12 +1,12 @@
 """The ablation: what each way of teaching a purifier is worth, beside the student served."""
 
-import re
 from collections.abc import Iterable
 
 from training.adversary import Attacked, is_correct
 from training.autoattack import VERSION
 from training.card import Ablation
 from training.networks import multiply_adds
+from training.stages import kind_of
 from training.trial import OWN_VERSION, Trial
 from training.white_box import brief_attack, brief_name
 
@@ -30,11 +30,6 @@ def purifiers(names: Iterable[str]) -> list[str]:
     order = list(TITLES)
     known = [(order.index(kind), name) for name in names if (kind := kind_of(name)) in TITLES]
     return [name for _, name in sorted(known)]
-
-
-def kind_of(name: str) -> str:
-    """The name of the first of the students of one kind."""
-    return re.sub(r"_\d+$", "", name)
 
 
 def ablation_of(trial: Trial, name: str, bare: Attacked) -> Ablation:

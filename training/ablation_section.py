@@ -2,19 +2,14 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
-from training.ablation import kind_of
-from training.card import Ablation, Card, Row
+from training.card import Ablation, Card
 from training.markdown import accuracy, section, table
+from training.stages import kind_of
 
 _BOTH = "ablation_both"
-_KINDS: dict[str, Callable[[Ablation], Row]] = {
-    "clean": lambda item: item.clean,
-    "grey-box": lambda item: item.grey_box,
-    "end-to-end": lambda item: item.end_to_end,
-}
 
 
 def ablation_section(card: Card) -> str:
@@ -33,7 +28,7 @@ def ablation_section(card: Card) -> str:
             f" Of these there are {repeated} each, which differ by the seed of their weights and "
             "batches: mean ± standard deviation over the seeds."
         )
-    header = ["purifier", "multiply-adds", *(f"{kind}, %" for kind in _KINDS)]
+    header = ["purifier", "multiply-adds", *(f"{kind}, %" for kind in first.kinds)]
     return section("Ablation", intro, table(header, list(map(_cells, groups))), *_worth(groups))
 
 
@@ -47,8 +42,8 @@ def _cells(group: Sequence[Ablation]) -> list[str]:
     first = group[0]
     cost = "-" if first.multiply_adds is None else f"{first.multiply_adds:,}"
     if len(group) == 1:
-        return [first.title, cost, *(accuracy(row_of(first)) for row_of in _KINDS.values())]
-    figures = (_percentages(group, row_of) for row_of in _KINDS.values())
+        return [first.title, cost, *map(accuracy, first.kinds.values())]
+    figures = (_percentages(group, kind) for kind in first.kinds)
     spreads = (f"{statistics.mean(f):.1f} ± {statistics.stdev(f):.1f}" for f in figures)
     return [first.title, cost, *spreads]
 
@@ -61,25 +56,23 @@ def _worth(groups: Sequence[Sequence[Ablation]]) -> list[str]:
         return []
     lines = [
         f"- {both[0].title} less {_lowered(group[0].title)}: "
-        + ", ".join(f"{kind} {_gap(both, group, row_of)}" for kind, row_of in _KINDS.items())
+        + ", ".join(f"{kind} {_gap(both, group, kind)}" for kind in both[0].kinds)
         for group in repeated.values()
     ]
     intro = "Differences in points, with their standard errors over the seeds:"
     return [intro, "\n".join(lines)]
 
 
-def _gap(
-    one: Sequence[Ablation], other: Sequence[Ablation], row_of: Callable[[Ablation], Row]
-) -> str:
+def _gap(one: Sequence[Ablation], other: Sequence[Ablation], kind: str) -> str:
     """The difference of two means in points, with its standard error."""
-    figures = _percentages(one, row_of), _percentages(other, row_of)
+    figures = _percentages(one, kind), _percentages(other, kind)
     error = math.sqrt(sum(statistics.variance(found) / len(found) for found in figures))
     return f"{statistics.mean(figures[0]) - statistics.mean(figures[1]):+.1f} ± {error:.1f}"
 
 
-def _percentages(group: Sequence[Ablation], row_of: Callable[[Ablation], Row]) -> list[float]:
+def _percentages(group: Sequence[Ablation], kind: str) -> list[float]:
     """The accuracies of one kind."""
-    return [100 * row_of(item).accuracy for item in group]
+    return [100 * item.kinds[kind].accuracy for item in group]
 
 
 def _lowered(title: str) -> str:

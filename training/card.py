@@ -45,6 +45,11 @@ class Ablation(_Frozen):
     end_to_end: Row
     multiply_adds: int | None = Field(default=None, description="of the purifier, for one image")
 
+    @property
+    def kinds(self) -> dict[str, Row]:
+        """The rows by what is measured, in words."""
+        return {"clean": self.clean, "grey-box": self.grey_box, "end-to-end": self.end_to_end}
+
 
 class Cost(_Frozen):
     """What the purifier that is served takes for one image."""

@@ -132,12 +132,7 @@ def _figures(card: Card) -> Iterator[tuple[str, tuple[str, Row]]]:
     for row in (*card.rows, card.headline):
         yield row.key, (row.title, row)
     for ablation in card.ablations:
-        kinds = {
-            "clean": ablation.clean,
-            "grey-box": ablation.grey_box,
-            "end-to-end": ablation.end_to_end,
-        }
-        for kind, row in kinds.items():
+        for kind, row in ablation.kinds.items():
             yield f"{ablation.key} {kind}", (f"Ablation: {ablation.title}, {kind}", row)
 
 

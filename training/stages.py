@@ -3,6 +3,7 @@
 Each stage is trained from its checkpoint, or found finished there.
 """
 
+import re
 from dataclasses import asdict, replace
 
 import torch
@@ -64,6 +65,11 @@ def run_stages(run: Run) -> None:
 def repeats(name: str, seeds: int) -> list[str]:
     """The names of that many students of one way of teaching; all random draws hang on the name."""
     return [name if number == 1 else f"{name}_{number}" for number in range(1, seeds + 1)]
+
+
+def kind_of(name: str) -> str:
+    """The first of the names that `repeats` made, from any of them."""
+    return re.sub(r"_\d+$", "", name)
 
 
 def train_classifier(run: Run, name: str, seed: int) -> None:

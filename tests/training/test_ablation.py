@@ -1,5 +1,5 @@
-from training.ablation import kind_of, purifiers
-from training.stages import ABLATIONS, repeats
+from training.ablation import purifiers
+from training.stages import ABLATIONS, kind_of, repeats
 
 
 def test_the_students_of_one_kind_stand_together_and_the_served_one_first() -> None:
