@@ -45,7 +45,7 @@ PAPER = Recipe(
         schedule=Schedule(epochs=1, batch_size=64, ema_decay=0.995), attack=_BARE
     ),
     distillation=StudentStage(
-        schedule=Schedule(epochs=2, batch_size=64, ema_decay=0.998), attack=_BARE
+        schedule=Schedule(epochs=5, batch_size=64, ema_decay=0.998), attack=_BARE
     ),
     ablation=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
     surrogate=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
