@@ -84,40 +84,65 @@ HARDENED = replace(
 )
 
 _PHOTO_AUGMENTATION = Augmentation(shift=0.1, rotation_degrees=10.0, scale=0.1, contrast=0.3)
-_PHOTO_BARE = replace(_BARE, steps=3, step=0.5)
-_PHOTO_THROUGH = Attack(through="pipeline", steps=2, step=0.7, epsilon_scale=1.1, ramp_epochs=2.0)
+_PHOTO_BARE = Attack(through="classifier", steps=4, step=0.4, ramp_epochs=0.5)
+_PHOTO_THROUGH = Attack(through="pipeline", steps=2, step=0.7, ramp_epochs=2.0)
+_PHOTO_TEACHER = Shape(widths=(56, 112, 192), depths=(0, 1, 1))
+_PHOTO_STUDENT = Shape(widths=(24, 48, 96), depths=(0, 1, 2))
 
 # Epsilon is small against what photographs contain: the image itself is a good start, to which the
-# purifier adds its correction.
+# purifier adds its correction. Pixels alone do not tell which of the small errors that are left
+# mislead the classifier; its answers do.
 PAPER_PHOTO = replace(
     PAPER,
     epsilon=8 / 255,
     classifier=ClassifierStage(
-        widths=(32, 64, 128),
-        depths=(1, 1, 1),
-        schedule=Schedule(epochs=16, learning_rate=4e-3, augmentation=_PHOTO_AUGMENTATION),
+        widths=(32, 64, 96),
+        depths=(0, 1, 1),
+        schedule=Schedule(epochs=30, learning_rate=4e-3, augmentation=_PHOTO_AUGMENTATION),
     ),
-    teacher=Shape(widths=(48, 128), depths=(0, 2), residual=True),
-    student=Shape(widths=(24, 64), depths=(0, 1), residual=True),
-    adversarial_teacher=replace(PAPER.adversarial_teacher, attack=_PHOTO_BARE),
-    distillation=replace(PAPER.distillation, attack=_PHOTO_BARE),
+    teacher=replace(_PHOTO_TEACHER, residual=True),
+    student=replace(_PHOTO_STUDENT, residual=True),
+    adversarial_teacher=TeacherStage(
+        schedule=Schedule(
+            epochs=4, batch_size=64, ema_decay=0.995, augmentation=_PHOTO_AUGMENTATION
+        ),
+        attack=_PHOTO_BARE,
+        agreement=1.0,
+    ),
+    distillation=StudentStage(
+        schedule=Schedule(
+            epochs=12, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
+        ),
+        attack=_PHOTO_BARE,
+        logits=1.0,
+    ),
 )
 
+# Against attacks end to end there is no image to start from: the purifier paints a new one. The
+# pixels' weight is low, for what little such a network can hold should go to what the sign says.
 HARDENED_PHOTO = replace(
     PAPER_PHOTO,
     name="hardened",
+    teacher=_PHOTO_TEACHER,
+    student=_PHOTO_STUDENT,
     adversarial_teacher=replace(
         HARDENED.adversarial_teacher,
-        schedule=Schedule(epochs=8, ema_decay=0.998),
+        schedule=Schedule(
+            epochs=6, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
+        ),
         attack=_PHOTO_THROUGH,
+        pixels=0.3,
     ),
     distillation=replace(
         HARDENED.distillation,
-        schedule=Schedule(epochs=20, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION),
+        schedule=Schedule(
+            epochs=20, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
+        ),
         attack=_PHOTO_THROUGH,
+        pixels=0.3,
     ),
-    ablation=Schedule(epochs=4, ema_decay=0.998),
-    surrogate=Schedule(epochs=4, ema_decay=0.998),
+    ablation=Schedule(epochs=2, batch_size=64, ema_decay=0.995),
+    surrogate=Schedule(epochs=2, batch_size=64, ema_decay=0.995),
 )
 
 RECIPES: Mapping[str, Mapping[Images, Recipe]] = {
