@@ -45,7 +45,9 @@ PAPER = Recipe(
         schedule=Schedule(epochs=1, batch_size=64, ema_decay=0.995), attack=_BARE
     ),
     distillation=StudentStage(
-        schedule=Schedule(epochs=5, batch_size=64, ema_decay=0.998), attack=_BARE
+        schedule=Schedule(epochs=4, batch_size=64, ema_decay=0.998),
+        attack=replace(_BARE, ramp_epochs=0.5),
+        logits=1.0,
     ),
     ablation=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
     surrogate=Schedule(epochs=1, batch_size=64, ema_decay=0.995),
