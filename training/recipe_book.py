@@ -86,6 +86,7 @@ HARDENED = replace(
 )
 
 _PHOTO_AUGMENTATION = Augmentation(shift=0.1, rotation_degrees=10.0, scale=0.1, contrast=0.3)
+_STRONGER = Augmentation(shift=0.1, rotation_degrees=15.0, scale=0.15, contrast=0.5)
 _PHOTO_BARE = Attack(through="classifier", steps=4, step=0.4, ramp_epochs=0.5)
 _PHOTO_THROUGH = Attack(through="pipeline", steps=2, step=0.7, ramp_epochs=2.0)
 _PHOTO_TEACHER = Shape(widths=(56, 112, 192), depths=(0, 1, 1))
@@ -98,9 +99,17 @@ PAPER_PHOTO = replace(
     PAPER,
     epsilon=8 / 255,
     classifier=ClassifierStage(
-        widths=(32, 64, 96),
-        depths=(0, 1, 1),
-        schedule=Schedule(epochs=30, learning_rate=4e-3, augmentation=_PHOTO_AUGMENTATION),
+        widths=(32, 64, 128),
+        depths=(0, 2, 1),
+        schedule=Schedule(
+            epochs=25,
+            batch_size=64,
+            learning_rate=4e-3,
+            weight_decay=0.05,
+            ema_decay=0.99,
+            augmentation=_STRONGER,
+        ),
+        label_smoothing=0.1,
     ),
     teacher=replace(_PHOTO_TEACHER, residual=True),
     student=replace(_PHOTO_STUDENT, residual=True),
@@ -130,7 +139,7 @@ HARDENED_PHOTO = replace(
     adversarial_teacher=replace(
         HARDENED.adversarial_teacher,
         schedule=Schedule(
-            epochs=6, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
+            epochs=5, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
         ),
         attack=_PHOTO_THROUGH,
         pixels=0.3,
