@@ -89,7 +89,7 @@ _PHOTO_AUGMENTATION = Augmentation(shift=0.1, rotation_degrees=10.0, scale=0.1, 
 _STRONGER = Augmentation(shift=0.1, rotation_degrees=15.0, scale=0.15, contrast=0.5)
 _PHOTO_BARE = Attack(through="classifier", steps=4, step=0.4, ramp_epochs=0.5)
 _PHOTO_THROUGH = Attack(through="pipeline", steps=2, step=0.7, ramp_epochs=2.0)
-_PHOTO_TEACHER = Shape(widths=(56, 112, 192), depths=(0, 1, 1))
+_PHOTO_TEACHER = Shape(widths=(56, 112, 200), depths=(0, 1, 1))
 _PHOTO_STUDENT = Shape(widths=(24, 48, 96), depths=(0, 1, 2))
 
 # Epsilon is small against what photographs contain: the image itself is a good start, to which the
