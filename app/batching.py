@@ -138,6 +138,7 @@ class Dispatcher:
         try:
             while (batch := self._take()) is not None:
                 batch.compute()
+                self.computing_since = None  # before anyone hears of it: who has the answer is done
                 if not self._deliver(batch):
                     return
                 del batch  # it would keep its model alive until the next one comes
@@ -210,7 +211,6 @@ class Dispatcher:
     def _take(self) -> Batch | None:
         """The next batch, from the queue whose first item waits longest; None at the end."""
         with self.changed:
-            self.computing_since = None
             while True:
                 _, queue = min(
                     ((s, q) for q in self._queues if (s := q.waits_since()) is not None),
