@@ -18,7 +18,7 @@ SERVE_LOCK := requirements/$(if $(filter Linux-x86_64,$(shell uname -sm | tr ' '
 
 help:
 	@echo 'make serve   set up and start the service on port $(PORT) with the bundles of models/'
-	@echo 'make test    set up everything, run the tests with coverage'
+	@echo 'make test    set up everything, run the tests (COVERAGE=1: and measure what they cover)'
 	@echo 'make check   ruff, mypy, import-linter, known vulnerabilities'
 	@echo 'make bench-training  images a second of each stage of training, by one process and by two'
 	@echo 'make fuzz    100,000 mutated uploads against a real server (FUZZ=--seed=1)'
@@ -55,9 +55,11 @@ serve: $(VENV)/.serve
 	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/purify' -o purified.png"
 	@LIMBECK_PORT=$(PORT) exec $(BIN)/python -m app
 
+# Tracing every line costs a quarter of the time: .ci/run asks for it.
+COVERED := --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
-		--cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(PYTEST)
+		$(if $(COVERAGE),$(COVERED)) $(PYTEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
