@@ -13,13 +13,14 @@ LOCKED := --no-deps --require-hashes --no-input
 # The GPU build of onnxruntime runs on the CPU too, but exists for 64-bit Intel and AMD Linux alone.
 SERVE_LOCK := requirements/$(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),serve,serve-cpu).txt
 
-.PHONY: help serve test check audit bench-training fuzz soak format lock clean
+.PHONY: help serve test check audit bench bench-training fuzz soak format lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make serve   set up and start the service on port $(PORT) with the bundles of models/'
 	@echo 'make test    set up everything, run the tests (COVERAGE=1: and measure what they cover)'
 	@echo 'make check   ruff, mypy, import-linter, known vulnerabilities'
+	@echo 'make bench   serving speed beside the limit and other servers (PEERS=python, BENCH=--quick)'
 	@echo 'make bench-training  images a second of each stage of training, by one process and by two'
 	@echo 'make fuzz    100,000 mutated uploads against a real server (FUZZ=--seed=1)'
 	@echo 'make soak    10 minutes of good and bad requests (SOAK=--minutes=60)'
@@ -55,11 +56,11 @@ serve: $(VENV)/.serve
 	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/purify' -o purified.png"
 	@LIMBECK_PORT=$(PORT) exec $(BIN)/python -m app
 
-# Tracing every line costs a quarter of the time: .ci/run asks for it.
+# Tracing every line makes it a third longer, so it is done where it is asked for, as by .ci/run.
 COVERED := --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
-		$(if $(COVERAGE),$(COVERED)) $(PYTEST)
+		$(if $(filter 1,$(COVERAGE)),$(COVERED)) $(PYTEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -78,6 +79,9 @@ audit: $(VENV)/.dev
 		echo "pip-audit: nothing found; not looked up for want of data: $${unknown:-0}"; \
 	elif [ -s $(AUDIT) ]; then cat $(AUDIT); exit 1; \
 	else echo 'pip-audit: skipped, the advisories cannot be reached'; fi
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.serving $(if $(PEERS),--peers $(PEERS)) $(BENCH)
 
 bench-training: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.training $(BENCH)

@@ -58,7 +58,8 @@ class Dispatcher:
     Attributes:
         changed: guards all its queues.
         closed: whether anything more is accepted.
-        computing_since: when the batch that is being computed was begun, `time.monotonic()`.
+        computing_since: when the batch that is being computed was begun, `time.monotonic()`; None
+            between two batches.
         failed: why nothing can be computed any more; None while all is well.
     """
 
@@ -138,7 +139,7 @@ class Dispatcher:
         try:
             while (batch := self._take()) is not None:
                 batch.compute()
-                self.computing_since = None  # before anyone hears of it: who has the answer is done
+                self.computing_since = None  # first: whoever has an answer finds the thread idle
                 if not self._deliver(batch):
                     return
                 del batch  # it would keep its model alive until the next one comes

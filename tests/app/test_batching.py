@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.batching import Dispatcher
+from app.batching import Batch, Dispatcher
 
 FAR = 60.0
 
 
 class Once:
-    """A queue with one batch, whose computation is given."""
+    """A queue with one batch, which fails with the error or is computed."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException | None) -> None:
         self._waiting = [error]
 
     def __len__(self) -> int:
@@ -31,10 +31,30 @@ class Once:
         return self
 
     def compute(self) -> None:
-        raise self._error
+        if self._error is not None:
+            raise self._error
 
     def deliver(self) -> None:
         pass
+
+
+class Watched(Dispatcher):
+    """Notes whether the thread counts as busy when it hands a batch over."""
+
+    def _deliver(self, batch: Batch) -> bool:
+        self.busy_at_delivery = self.busy
+        return super()._deliver(batch)
+
+
+def test_whoever_has_an_answer_finds_the_thread_idle() -> None:
+    async def compute() -> Watched:
+        dispatcher = Watched()
+        dispatcher.add(Once(None))
+        dispatcher.start()
+        await dispatcher.close(FAR)
+        return dispatcher
+
+    assert asyncio.run(compute()).busy_at_delivery is False
 
 
 def test_a_thread_that_dies_is_an_illness() -> None:

@@ -114,6 +114,13 @@ def test_make_serve_prints_the_curl_lines_of_the_readme() -> None:
     assert len(printed) == 3
 
 
+def test_every_target_of_make_that_documents_name_exists() -> None:
+    text = "\n".join(path.read_text() for pattern in DOCUMENTS for path in ROOT.glob(pattern))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M))
+    assert {"serve", "test", "check", "bench"} <= named
+    assert named <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+
 @pytest.mark.parametrize("target", ["serve", "test"])
 def test_ci_runs_the_readme_commands(target: str) -> None:
     script = (ROOT / ".ci/run").read_text()
