@@ -87,6 +87,9 @@ HARDENED = replace(
 
 _PHOTO_AUGMENTATION = Augmentation(shift=0.1, rotation_degrees=10.0, scale=0.1, contrast=0.3)
 _STRONGER = Augmentation(shift=0.1, rotation_degrees=15.0, scale=0.15, contrast=0.5)
+_PHOTO_SCHEDULE = Schedule(
+    epochs=20, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
+)
 _PHOTO_BARE = Attack(through="classifier", steps=4, step=0.4, ramp_epochs=0.5)
 # No further than epsilon, to spare accuracy on clean images; going beyond was not tried here.
 _PHOTO_THROUGH = Attack(through="pipeline", steps=2, step=0.7, ramp_epochs=1.0)
@@ -115,19 +118,15 @@ PAPER_PHOTO = replace(
     teacher=replace(_PHOTO_TEACHER, residual=True),
     student=replace(_PHOTO_STUDENT, residual=True),
     normal_teacher=TeacherStage(
-        schedule=Schedule(epochs=2, batch_size=64, augmentation=_PHOTO_AUGMENTATION), attack=None
+        schedule=replace(_PHOTO_SCHEDULE, epochs=2, ema_decay=0.0), attack=None
     ),
     adversarial_teacher=TeacherStage(
-        schedule=Schedule(
-            epochs=4, batch_size=64, ema_decay=0.995, augmentation=_PHOTO_AUGMENTATION
-        ),
+        schedule=replace(_PHOTO_SCHEDULE, epochs=4, ema_decay=0.995),
         attack=_PHOTO_BARE,
         agreement=1.0,
     ),
     distillation=StudentStage(
-        schedule=Schedule(
-            epochs=12, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
-        ),
+        schedule=replace(_PHOTO_SCHEDULE, epochs=12),
         attack=_PHOTO_BARE,
         logits=1.0,
     ),
@@ -142,17 +141,13 @@ HARDENED_PHOTO = replace(
     student=_PHOTO_STUDENT,
     adversarial_teacher=replace(
         HARDENED.adversarial_teacher,
-        schedule=Schedule(
-            epochs=5, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
-        ),
+        schedule=replace(_PHOTO_SCHEDULE, epochs=5),
         attack=_PHOTO_THROUGH,
         pixels=0.3,
     ),
     distillation=replace(
         HARDENED.distillation,
-        schedule=Schedule(
-            epochs=20, batch_size=64, ema_decay=0.998, augmentation=_PHOTO_AUGMENTATION
-        ),
+        schedule=_PHOTO_SCHEDULE,
         attack=_PHOTO_THROUGH,
         pixels=0.3,
     ),
