@@ -4,6 +4,7 @@ All take images in [0, 1] and are fully convolutional up to the classifier's hea
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,8 @@ class ConvAutoencoder(nn.Module):
         contrast_gain: g of the sigmoid 1 / (1 + exp(g (1/2 - x))) that each pixel x goes through
             first; None: no sigmoid. On images that are nearly black and white it takes away most
             of an L-inf perturbation. It never is quite flat, so attacks keep its gradients.
+        stem: feature maps at the image's own size, before the first halving and after the last
+            doubling; 0: none, the first convolution halves already.
 
     Shape:
         images: (N, C, H, W), float32 in [0, 1]; where 2**S does not divide H or W, the edge is
@@ -52,6 +55,7 @@ class ConvAutoencoder(nn.Module):
         depths: Sequence[int],
         residual: bool = False,
         contrast_gain: float | None = None,
+        stem: int = 0,
     ) -> None:
         """Build the network; see the class."""
         super().__init__()
@@ -59,22 +63,31 @@ class ConvAutoencoder(nn.Module):
             raise ValueError(f"widths and depths must pair up, got {widths} and {depths}")
         self.residual = residual
         self.contrast_gain = contrast_gain
+        self.multiple = 2 ** len(widths)
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
         inputs = channels
+        if stem:
+            self.encoder.append(_conv(channels, stem))
+            inputs = stem
         for width, depth in zip(widths, depths, strict=True):
             stage = [_conv(inputs, width, stride=2)]
             stage += [_conv(width, width) for _ in range(depth)]
             self.encoder.append(nn.Sequential(*stage))
             inputs = width
-        for width, narrower in zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True):
+        outermost_first = [stem, *widths] if stem else [*widths]
+        for narrower, width in reversed(list(pairwise(outermost_first))):
             self.decoder.append(
                 nn.Sequential(
                     nn.ConvTranspose2d(width, narrower, 4, 2, 1, bias=False),
                     nn.BatchNorm2d(narrower),
                 )
             )
-        self.head = nn.ConvTranspose2d(widths[0], channels, 4, 2, 1)
+        self.head: nn.Module
+        if stem:
+            self.head = nn.Conv2d(stem, channels, 3, padding=1)
+        else:
+            self.head = nn.ConvTranspose2d(widths[0], channels, 4, 2, 1)
 
     def extra_repr(self) -> str:
         """What the network computes with beside its layers."""
@@ -83,7 +96,7 @@ class ConvAutoencoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Purify a batch of images."""
         height, width = images.shape[2:]
-        missing = (-width % 2 ** len(self.encoder), -height % 2 ** len(self.encoder))
+        missing = (-width % self.multiple, -height % self.multiple)
         features = images  # (N, C, H, W)
         if self.contrast_gain is not None:
             features = torch.sigmoid(self.contrast_gain * (images - 0.5))
@@ -91,7 +104,9 @@ class ConvAutoencoder(nn.Module):
             features = functional.pad(features, (0, missing[0], 0, missing[1]), mode="replicate")
         skips: list[Tensor] = []
         for encode in self.encoder:
-            features = encode(features)  # (N, width, H / 2**s, W / 2**s)
+            features = encode(
+                features
+            )  # (N, width, H / 2**s, W / 2**s); a stem's are (N, stem, H, W)
             skips.append(features)
         skips.pop()
         for decode in self.decoder:

@@ -24,6 +24,9 @@ class Shape:
         float | None,
         "steepness of the sigmoid about mid-grey that pixels go through first; none: no sigmoid",
     ] = field(default=None, metadata={"later": True})
+    stem: Annotated[
+        int, "feature maps at the image's own size, around the halving stages; 0: none"
+    ] = field(default=0, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Attack:
     step: Annotated[float, "length of one, as a share of epsilon"]
     epsilon_scale: Annotated[float, "radius as a multiple of the recipe's epsilon"] = 1.0
     ramp_epochs: Annotated[float, "epsilon grows linearly from 0 over this many epochs"] = 0.0
+    bare_share: Annotated[
+        float,
+        "share of each batch that is attacked through the bare classifier where the rest is attacked "
+        "through the pipeline",
+    ] = field(default=0.0, metadata={"later": True})
 
 
 @dataclass(frozen=True)

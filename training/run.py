@@ -62,18 +62,25 @@ def craft(
     """Adversarial examples of a batch, crafted in eval mode."""
     epsilon *= attack.epsilon_scale
     epsilon *= warmth(batch, attack)
-    model: Callable[[Tensor], Tensor] = classifier
-    if attack.through == "pipeline":
-        model = nn.Sequential(fold_batch_norm(purifier), classifier)
-    return pgd(
-        model,
-        batch.images,
-        batch.labels,
-        epsilon=epsilon,
-        steps=attack.steps,
-        step_size=attack.step * epsilon,
-        generator=batch.generator,
-    )
+
+    def crafted(model: Callable[[Tensor], Tensor], part: slice) -> Tensor:
+        return pgd(
+            model,
+            batch.images[part],
+            batch.labels[part],
+            epsilon=epsilon,
+            steps=attack.steps,
+            step_size=attack.step * epsilon,
+            generator=batch.generator,
+        )
+
+    count = len(batch.images)
+    bare = count if attack.through == "classifier" else round(count * attack.bare_share)
+    examples = [crafted(classifier, slice(0, bare))] if bare else []
+    if bare < count:
+        pipeline = nn.Sequential(fold_batch_norm(purifier), classifier)
+        examples.append(crafted(pipeline, slice(bare, count)))
+    return torch.cat(examples)
 
 
 def warmth(batch: Batch, attack: Attack | None) -> float:
@@ -91,7 +98,7 @@ def build_classifier(recipe: Recipe, channels: int, classes: int) -> Classifier:
 def build_purifier(shape: Shape, channels: int) -> ConvAutoencoder:
     """A purifier of the given shape, untrained."""
     return ConvAutoencoder(
-        channels, shape.widths, shape.depths, shape.residual, shape.contrast_gain
+        channels, shape.widths, shape.depths, shape.residual, shape.contrast_gain, shape.stem
     )
 
 

@@ -207,6 +207,23 @@ def test_attacks_through_the_pipeline_differ_from_those_on_the_classifier(whole:
     assert torch.equal(crafted(through, 0.0), images)
 
 
+def test_a_share_of_the_examples_is_made_against_the_bare_classifier(whole: Run) -> None:
+    purifier, classifier = whole.networks["student"], whole.networks["classifier"]
+    images, labels = to_unit(whole.training.images[:8]), whole.training.labels[:8]
+
+    def crafted(attack: Attack, count: int) -> Tensor:
+        batch = Batch(images[:count], labels[:count], 1.0, torch.Generator().manual_seed(0))
+        return craft(purifier, classifier, batch, attack, epsilon=0.2)
+
+    through = Attack("pipeline", steps=3, step=0.5)
+    bare = replace(through, through="classifier")
+    mixed = crafted(replace(through, bare_share=0.25), 8)
+    assert mixed.shape == images.shape
+    assert torch.equal(mixed[:2], crafted(bare, 2))
+    assert not torch.equal(mixed[2:], crafted(replace(bare, bare_share=0.25), 8)[2:])
+    assert torch.equal(crafted(replace(through, bare_share=1.0), 8), crafted(bare, 8))
+
+
 def test_crafting_leaves_a_purifier_in_training_as_it_was(whole: Run) -> None:
     torch.manual_seed(0)
     purifier = build_purifier(Shape((4,), (0,)), 1).train()
