@@ -66,8 +66,7 @@ class Attack:
     ramp_epochs: Annotated[float, "epsilon grows linearly from 0 over this many epochs"] = 0.0
     bare_share: Annotated[
         float,
-        "share of each batch that is attacked through the bare classifier where the rest is attacked "
-        "through the pipeline",
+        "share of each batch that is attacked through the bare classifier all the same",
     ] = field(default=0.0, metadata={"later": True})
 
 
