@@ -91,7 +91,7 @@ def make_examples(
     The first half is attacked through the classifier alone, as by someone who does not know of the
     purifier; the second half through both.
     """
-    images, names = example_images(manifest.input)
+    images, names = example_images(manifest.input, manifest.labels)
     device = next(iter(classifier.buffers())).device
     images = images.to(device)
     answers = logits_of(classifier, images).argmax(1)
@@ -134,7 +134,7 @@ def _answered(classifier: nn.Module, images: Tensor, manifest: Manifest) -> list
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw one example of a bundle into a PNG file."""
-    parser = argparse.ArgumentParser(description="Draw what a bundle does to a drawn digit.")
+    parser = argparse.ArgumentParser(description="Draw what a bundle does to an example.")
     parser.add_argument("bundle", type=Path, help="models/<name>/<version>")
     parser.add_argument("path", type=Path)
     parser.add_argument("--row", type=int, default=0, help="which of the example images")
