@@ -51,9 +51,9 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.serve
 # Started as a module, so that nothing but the locked packages is installed: torch is not.
 serve: $(VENV)/.serve
 	@echo "Try, once it is ready:"
-	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/classify'"
-	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/classify?purify=true'"
-	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/purify' -o purified.png"
+	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/classify?model=mnist'"
+	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/classify?model=mnist&purify=true'"
+	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/purify?model=mnist' -o purified.png"
 	@LIMBECK_PORT=$(PORT) exec $(BIN)/python -m app
 
 # Tracing every line makes it a third longer, so it is done where it is asked for, as by .ci/run.
