@@ -16,8 +16,12 @@ from training.card import Check, Row, Sweep, wilson_interval
 
 # Two attacks on the same images may differ by this share without meaning anything.
 NOISE = 0.01
+# Of things as little alike as traffic signs, some stay right at epsilon by themselves; where the
+# attack fails, nearly all do. At a few times epsilon hardly any may be left.
+UNDEFENDED_BELOW = 0.20
+FAR = 3  # times epsilon
 BROKEN_BELOW = 0.05
-BAD_PURIFIER_BELOW = 0.10
+BAD_PURIFIER_ABOVE_BARE = 0.10
 PROBE_IMAGES = 64
 ABOVE_CHANCE = 1.5  # times the accuracy of a guess
 
@@ -83,30 +87,50 @@ def zero_gradient_share(model: nn.Module, images: Tensor, labels: Tensor) -> flo
 
 def check_undefended(row: Row) -> None:
     """Raise unless AutoAttack breaks the classifier without purifier."""
-    if row.low > BROKEN_BELOW:
+    if row.low > UNDEFENDED_BELOW:
         raise BrokenEvaluation(
             f"the undefended classifier keeps {row.accuracy:.1%} under AutoAttack at epsilon "
             f"{row.epsilon}: the attack does not work, or epsilon is too small to mean anything"
         )
 
 
-def check_bad_purifier(row: Row) -> None:
-    """Raise unless the attack breaks the purifier that is known to be bad, the normal teacher."""
-    if row.low > BAD_PURIFIER_BELOW:
+def check_bad_purifier(row: Row, bare: Row) -> None:
+    """Raise unless the attack breaks the purifier that is known to be bad, the normal teacher.
+
+    Args:
+        row: the normal teacher before the classifier, both attacked.
+        bare: the classifier alone, attacked.
+    """
+    if row.low > bare.accuracy + BAD_PURIFIER_ABOVE_BARE:
         raise BrokenEvaluation(
             f"the normal teacher keeps {row.accuracy:.1%} end-to-end at epsilon {row.epsilon}, "
-            "though nothing ever taught it to resist: the attack does not reach through it"
+            f"the classifier alone {bare.accuracy:.1%}, though nothing ever taught the teacher to "
+            "resist: the attack does not reach through it"
         )
 
 
-def check_sweep(sweep: Sweep, classes: int) -> None:
-    """Raise unless accuracy falls to chance where epsilon allows any image."""
+def check_sweep(sweep: Sweep, epsilon: float, classes: int) -> None:
+    """Raise unless accuracy falls where epsilon grows.
+
+    Args:
+        sweep: accuracies over epsilon.
+        epsilon: of the headline.
+        classes: number of labels; one in so many is right by chance.
+    """
     last = sweep.points[-1]
-    low, _ = wilson_interval(round(last.purified * sweep.n), sweep.n)
-    if low > 1 / classes:
+    for name, accuracy in (("classifier alone", last.bare), ("pipeline", last.purified)):
+        low, _ = wilson_interval(round(accuracy * sweep.n), sweep.n)
+        if low > 1 / classes:
+            raise BrokenEvaluation(
+                f"accuracy of the {name} is still {accuracy:.1%} at epsilon {last.epsilon:g}, "
+                "where an attack may paint any image: the attack does not work"
+            )
+    far = next((p for p in sweep.points if p.epsilon >= FAR * epsilon), last)
+    low, _ = wilson_interval(round(far.bare * sweep.n), sweep.n)
+    if low > max(BROKEN_BELOW, 1 / classes):
         raise BrokenEvaluation(
-            f"accuracy is still {last.purified:.1%} at epsilon {last.epsilon:g}, where an attack "
-            "may paint any image: the attack does not work"
+            f"the undefended classifier still keeps {far.bare:.1%} at epsilon {far.epsilon:g}, far "
+            f"beyond {epsilon:g}: the attack does not work"
         )
 
 

@@ -12,7 +12,7 @@ from training.ablation import ablation_of, purifiers
 from training.adversary import Attacked, Progress
 from training.alarm import attacked_groups, detection_rows, shifts_by_group
 from training.attacks import Norm
-from training.card import Ablation, Card, Check, Cost, Sweep
+from training.card import Ablation, Card, Check, Cost, Row, Sweep
 from training.checks import (
     BrokenEvaluation,
     check_bad_purifier,
@@ -142,7 +142,7 @@ def evaluate(
     bare = attack_classifier(trial)
     rows += bare_rows(trial, bare)
     _insist(trial, check_undefended, rows[-2])
-    ablations, sweep = _checked_first(trial, bare)
+    ablations, sweep = _checked_first(trial, bare, rows[-2])
     found = attack_pipeline(trial)
     rows += white_box_rows(trial, found)
     unseen = attack_unseen(trial)
@@ -209,13 +209,15 @@ def _kept_history(bundle_dir: Path, manifest: Manifest) -> Mapping[str, list[dic
     return history
 
 
-def _checked_first(trial: Trial, bare: Attacked) -> tuple[tuple[Ablation, ...], Sweep]:
+def _checked_first(
+    trial: Trial, bare: Attacked, bare_row: Row
+) -> tuple[tuple[Ablation, ...], Sweep]:
     """Ablation and sweep, before the expensive attacks: a broken evaluation shows here already."""
     ablations = []
     for name in purifiers(trial.networks):
         ablations.append(ablation_of(trial, name, bare))
         if name == "normal_teacher":
-            _insist(trial, check_bad_purifier, ablations[-1].end_to_end)
+            _insist(trial, check_bad_purifier, ablations[-1].end_to_end, bare_row)
     sweep = sweep_of(trial)
-    _insist(trial, check_sweep, sweep, trial.classes)
+    _insist(trial, check_sweep, sweep, trial.protocol.epsilon, trial.classes)
     return tuple(ablations), sweep

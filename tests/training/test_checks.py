@@ -87,24 +87,48 @@ def _row(correct: int, n: int = 100) -> Row:
     return accuracy_row("key", "Title", torch.arange(n) < correct, defence="none", epsilon=0.3)
 
 
-@pytest.mark.parametrize("check", [check_undefended, check_bad_purifier])
-def test_what_must_break_must_break(check: Callable[[Row], None]) -> None:
-    check(_row(0))
-    check(_row(1))
-    with pytest.raises(BrokenEvaluation, match=r"30\.0%"):
-        check(_row(30))
+def test_an_undefended_classifier_must_break() -> None:
+    check_undefended(_row(0))
+    check_undefended(_row(8))  # traffic signs at 8/255
+    with pytest.raises(BrokenEvaluation, match=r"40\.0%"):
+        check_undefended(_row(40))
 
 
-def _sweep(last: float) -> Sweep:
-    points = (*make_card().sweep.points[:2], SweepPoint(epsilon=1.0, bare=0.0, purified=last))
-    return make_card().sweep.model_copy(update={"points": points})
+def test_a_purifier_that_nobody_taught_must_break_as_the_classifier_does() -> None:
+    check_bad_purifier(_row(1), bare=_row(0))
+    check_bad_purifier(_row(12), bare=_row(8))
+    with pytest.raises(BrokenEvaluation, match=r"30\.0%.*alone 0\.0%"):
+        check_bad_purifier(_row(30), bare=_row(0))
+    with pytest.raises(BrokenEvaluation, match=r"40\.0%.*alone 8\.0%"):
+        check_bad_purifier(_row(40), bare=_row(8))
 
 
-def test_the_sweep_must_end_at_chance() -> None:
-    check_sweep(_sweep(0.0), classes=10)
-    check_sweep(_sweep(0.1), classes=10)
-    with pytest.raises(BrokenEvaluation, match=r"still 40\.0% at epsilon 1"):
-        check_sweep(_sweep(0.4), classes=10)
+def _sweep(*, far: float = 0.0, bare: float = 0.0, purified: float = 0.0) -> Sweep:
+    points = (
+        *make_card().sweep.points[:1],
+        SweepPoint(epsilon=0.3, bare=0.9, purified=0.9),
+        SweepPoint(epsilon=0.95, bare=far, purified=0.9),
+        SweepPoint(epsilon=1.0, bare=bare, purified=purified),
+    )
+    return make_card().sweep.model_copy(update={"points": points, "n": 100})
+
+
+@pytest.mark.parametrize(
+    ("sweep", "fault"),
+    [
+        (_sweep(), None),
+        (_sweep(far=0.1, bare=0.1, purified=0.1), None),
+        (_sweep(purified=0.4), r"pipeline is still 40\.0% at epsilon 1"),
+        (_sweep(bare=0.4), r"alone is still 40\.0% at epsilon 1"),
+        (_sweep(far=0.4), r"keeps 40\.0% at epsilon 0\.95"),
+    ],
+)
+def test_the_sweep_must_fall_to_chance(sweep: Sweep, fault: str | None) -> None:
+    if fault is None:
+        check_sweep(sweep, 0.3, classes=10)
+        return
+    with pytest.raises(BrokenEvaluation, match=fault):
+        check_sweep(sweep, 0.3, classes=10)
 
 
 def _standing(share: float) -> Tensor:
