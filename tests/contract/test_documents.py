@@ -27,10 +27,15 @@ def section(title: str, document: str) -> str:
     return found[1]
 
 
+def table(title: str, document: str) -> list[list[str]]:
+    """The cells of the section's table: its head, what is below it, and the line between."""
+    lines = [line for line in section(title, document).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
 def rows(title: str, document: str = "docs/service.md") -> list[list[str]]:
     """The cells of the section's table, without its head."""
-    lines = [line for line in section(title, document).splitlines() if line.startswith("|")]
-    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return [[cell.strip("`") for cell in row] for row in table(title, document)[2:]]
 
 
 def commands() -> list[list[str]]:
@@ -154,10 +159,10 @@ CARD_ROWS = {
 
 
 def test_the_table_of_figures_is_what_the_cards_say() -> None:
-    cards = [
-        Card.model_validate_json((ROOT / "models" / bundle / "1" / "card.json").read_bytes())
-        for bundle in ("mnist", "mnist-paper")
-    ]
+    bundles = [name.strip("`") for name in table("How much it helps", "README.md")[0][1:]]
+    paths = {path.parents[1].name: path for path in ROOT.glob("models/*/*/card.json")}
+    assert sorted(bundles) == sorted(paths)
+    cards = [Card.model_validate_json(paths[bundle].read_bytes()) for bundle in bundles]
     assert not any(card.quick for card in cards)
     shown = {
         what.replace("*", ""): figures for what, *figures in rows("How much it helps", "README.md")
