@@ -116,7 +116,7 @@ def test_make_serve_prints_the_curl_lines_of_the_readme() -> None:
     )
     printed = re.findall(r"(curl .*)\"", result.stdout)
     assert printed == commands()[1]
-    assert len(printed) == 3
+    assert len(printed) == 4
 
 
 def test_every_target_of_make_that_documents_name_exists() -> None:
