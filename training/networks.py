@@ -104,9 +104,7 @@ class ConvAutoencoder(nn.Module):
             features = functional.pad(features, (0, missing[0], 0, missing[1]), mode="replicate")
         skips: list[Tensor] = []
         for encode in self.encoder:
-            features = encode(
-                features
-            )  # (N, width, H / 2**s, W / 2**s); a stem's are (N, stem, H, W)
+            features = encode(features)  # (N, width, H / 2**s, W / 2**s); of a stem s = 0
             skips.append(features)
         skips.pop()
         for decode in self.decoder:

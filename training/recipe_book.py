@@ -98,7 +98,7 @@ _PHOTO_BARE = Attack(through="classifier", steps=4, step=0.4, ramp_epochs=0.5)
 # No further than epsilon, to spare accuracy on clean images; going beyond was not tried here. What
 # is made against the bare classifier alone is a threat of its own, and costs less.
 _PHOTO_THROUGH = Attack(through="pipeline", steps=2, step=0.7, ramp_epochs=1.0, bare_share=0.4)
-# A small perturbation is as fine as the pixels: feature maps at the image's own size find it.
+
 # Epsilon is small against what photographs contain: the image itself is a good start, to which the
 # purifier adds its correction. A small perturbation is as fine as the pixels: feature maps at the
 # image's own size (`stem`) find it. Pixels alone do not tell which of the small errors that are
