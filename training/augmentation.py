@@ -12,7 +12,8 @@ from training.recipes import Augmentation
 def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
     """Images (N, C, H, W) in [0, 1], each moved, turned, scaled, flipped, re-contrasted at random.
 
-    Pixels from beyond the border repeat the border.
+    Pixels from beyond the border repeat the border. Where images are neither turned nor scaled they
+    move by whole pixels, which keeps them sharp.
     """
     if settings.shift or settings.rotation_degrees or settings.scale:
         images = _affine(images, settings, generator)
@@ -44,7 +45,9 @@ def _affine(images: Tensor, settings: Augmentation, generator: torch.Generator) 
     matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos() / scale
     matrix[:, 0, 1] = -angle.sin() / scale
     matrix[:, 1, 0] = angle.sin() / scale
-    for axis in range(2):
-        matrix[:, axis, 2] = 2 * settings.shift * _uniform(count, generator)
+    turned = settings.rotation_degrees or settings.scale
+    for axis, side in enumerate((images.shape[3], images.shape[2])):
+        share = settings.shift * _uniform(count, generator)
+        matrix[:, axis, 2] = 2 * (share if turned else (share * side).round() / side)
     grid = functional.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)

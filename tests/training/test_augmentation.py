@@ -53,6 +53,23 @@ def test_a_shift_moves_up_to_its_share_of_the_side() -> None:
     assert float(moved.mean(0).abs().max()) < 0.3  # to all sides alike
 
 
+def test_images_that_are_only_shifted_stay_sharp() -> None:
+    images = torch.rand(50, 1, 12, 10)
+    changed = augmented(images, Augmentation(shift=0.25))
+    padded = torch.nn.functional.pad(images, (2, 2, 3, 3), mode="replicate")
+    places = {
+        (image, down, right)
+        for image in range(50)
+        for down in range(7)
+        for right in range(5)
+        if torch.allclose(
+            padded[image, :, down : down + 12, right : right + 10], changed[image], atol=1e-5
+        )
+    }
+    assert {image for image, _, _ in places} == set(range(50))
+    assert len({place[1:] for place in places}) > 15
+
+
 def test_a_rotation_keeps_the_distance_to_the_middle() -> None:
     before, after = (
         centres(blobs(1)),
