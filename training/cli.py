@@ -139,7 +139,8 @@ def _add_images(command: argparse.ArgumentParser, default: str | None) -> None:
         choices=IMAGES,
         default=default,
         help="the recipe's variant: ink for grey images that are nearly black and white, as digits "
-        f"and script are; photo for all others (default: {default or 'what the images are'})",
+        "and script are; object for photographs that mean the same when mirrored; photo for all "
+        f"others (default: {default or 'ink or photo, as the images are'})",
     )
 
 

@@ -2,8 +2,9 @@
 
 `paper` is our reading of Koo, Chae, Lee 2023: adversarial examples come from attacks on the bare
 classifier. `hardened` attacks purifier and classifier together, which is what an attacker who knows
-the purifier does. Each is there for two kinds of images: `ink`, grey and nearly black and white as
-digits and script are, which bear large perturbations; and `photo`, everything else.
+the purifier does. Each is there for three kinds of images: `ink`, grey and nearly black and white
+as digits and script are, which bear large perturbations; `object`, photographs that mean the same
+when mirrored, as those of animals and vehicles do; and `photo`, everything else.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from training.recipes import (
     TeacherStage,
 )
 
-Images = Literal["ink", "photo"]
+Images = Literal["ink", "photo", "object"]
 IMAGES: tuple[Images, ...] = get_args(Images)
 
 _MNIST_AUGMENTATION = Augmentation(shift=0.07, rotation_degrees=10.0, scale=0.1)
@@ -156,9 +157,48 @@ HARDENED_PHOTO = replace(
     surrogate=replace(_PHOTO_SCHEDULE, epochs=2, ema_decay=0.995),
 )
 
+# Mirrored, and neither turned nor scaled: objects stand upright, and resampling blurs what tells
+# one from another. The classifier looks longer at a larger scale. Fewer epochs, because what has
+# such images has many of them.
+_OBJECT_SCHEDULE = replace(
+    _PHOTO_SCHEDULE, augmentation=Augmentation(shift=0.125, flip=True, contrast=0.2)
+)
+
+PAPER_OBJECT = replace(
+    PAPER_PHOTO,
+    classifier=replace(
+        PAPER_PHOTO.classifier,
+        widths=(48, 80, 96),
+        depths=(1, 2, 1),
+        schedule=replace(_OBJECT_SCHEDULE, epochs=24, learning_rate=4e-3, ema_decay=0.99),
+    ),
+    normal_teacher=replace(
+        PAPER_PHOTO.normal_teacher, schedule=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.0)
+    ),
+    adversarial_teacher=replace(
+        PAPER_PHOTO.adversarial_teacher,
+        schedule=replace(_OBJECT_SCHEDULE, epochs=2, ema_decay=0.995),
+    ),
+    distillation=replace(PAPER_PHOTO.distillation, schedule=replace(_OBJECT_SCHEDULE, epochs=6)),
+    ablation=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.995),
+    surrogate=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.995),
+)
+
+HARDENED_OBJECT = replace(
+    HARDENED_PHOTO,
+    classifier=PAPER_OBJECT.classifier,
+    normal_teacher=PAPER_OBJECT.normal_teacher,
+    adversarial_teacher=replace(
+        HARDENED_PHOTO.adversarial_teacher, schedule=replace(_OBJECT_SCHEDULE, epochs=2)
+    ),
+    distillation=replace(HARDENED_PHOTO.distillation, schedule=replace(_OBJECT_SCHEDULE, epochs=8)),
+    ablation=PAPER_OBJECT.ablation,
+    surrogate=PAPER_OBJECT.surrogate,
+)
+
 RECIPES: Mapping[str, Mapping[Images, Recipe]] = {
-    "paper": {"ink": PAPER, "photo": PAPER_PHOTO},
-    "hardened": {"ink": HARDENED, "photo": HARDENED_PHOTO},
+    "paper": {"ink": PAPER, "photo": PAPER_PHOTO, "object": PAPER_OBJECT},
+    "hardened": {"ink": HARDENED, "photo": HARDENED_PHOTO, "object": HARDENED_OBJECT},
 }
 
 

@@ -252,9 +252,10 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     recipes, hint = capsys.readouterr().out.split("\n\n")
     lines = recipes.splitlines()
-    assert lines[::3] == [f"{name}: {purpose}" for name, purpose in PURPOSES.items()]
-    assert all("ink: L-inf epsilon 0.3, attacks on" in line for line in lines[1::3])
-    assert all("photo: L-inf epsilon 0.0313725, attacks on" in line for line in lines[2::3])
+    assert lines[::4] == [f"{name}: {purpose}" for name, purpose in PURPOSES.items()]
+    assert all("ink: L-inf epsilon 0.3, attacks on" in line for line in lines[1::4])
+    assert all("photo: L-inf epsilon 0.0313725, attacks on" in line for line in lines[2::4])
+    assert all("object: L-inf epsilon 0.0313725, attacks on" in line for line in lines[3::4])
     assert "limbeck-train init <recipe>" in hint
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -21,6 +22,15 @@ def test_recipes_are_known_by_their_names() -> None:
         assert variants["ink"].epsilon == 0.3
         assert variants["photo"].epsilon == 8 / 255
         assert variants["photo"].student.contrast_gain is None
+
+
+def test_only_what_means_the_same_when_mirrored_is_mirrored() -> None:
+    for variants in RECIPES.values():
+        flips = {
+            images: set(re.findall('"flip": (true|false)', json.dumps(settings_of(recipe))))
+            for images, recipe in variants.items()
+        }
+        assert flips == {"ink": {"false"}, "photo": {"false"}, "object": {"true"}}
 
 
 def test_a_recipe_is_frozen() -> None:
