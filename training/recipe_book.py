@@ -158,11 +158,13 @@ HARDENED_PHOTO = replace(
 )
 
 # Mirrored, and neither turned nor scaled: objects stand upright, and resampling blurs what tells
-# one from another. The classifier looks longer at a larger scale. Fewer epochs, because what has
-# such images has many of them.
+# one from another. The classifier looks longer at a larger scale. Data sets of objects are large:
+# fewer epochs, and smaller teachers. On signs the adversarial teacher taught more of what holds
+# under attack than the normal one.
 _OBJECT_SCHEDULE = replace(
     _PHOTO_SCHEDULE, augmentation=Augmentation(shift=0.125, flip=True, contrast=0.2)
 )
+_OBJECT_BARE = replace(_PHOTO_BARE, steps=3, step=0.5)
 
 PAPER_OBJECT = replace(
     PAPER_PHOTO,
@@ -172,14 +174,22 @@ PAPER_OBJECT = replace(
         depths=(1, 2, 1),
         schedule=replace(_OBJECT_SCHEDULE, epochs=24, learning_rate=4e-3, ema_decay=0.99),
     ),
-    normal_teacher=replace(
-        PAPER_PHOTO.normal_teacher, schedule=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.0)
+    teacher=Shape(widths=(32, 64, 128), depths=(0, 1, 1), residual=True, stem=16),
+    student=Shape(widths=(24, 48, 80), depths=(0, 1, 2), residual=True, stem=16),
+    normal_teacher=TeacherStage(
+        schedule=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.0), attack=None
     ),
     adversarial_teacher=replace(
         PAPER_PHOTO.adversarial_teacher,
         schedule=replace(_OBJECT_SCHEDULE, epochs=2, ema_decay=0.995),
+        attack=_OBJECT_BARE,
     ),
-    distillation=replace(PAPER_PHOTO.distillation, schedule=replace(_OBJECT_SCHEDULE, epochs=6)),
+    distillation=replace(
+        PAPER_PHOTO.distillation,
+        schedule=replace(_OBJECT_SCHEDULE, epochs=6),
+        attack=_OBJECT_BARE,
+        normal_share=(0.6, 0.2),
+    ),
     ablation=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.995),
     surrogate=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.995),
 )
@@ -187,11 +197,17 @@ PAPER_OBJECT = replace(
 HARDENED_OBJECT = replace(
     HARDENED_PHOTO,
     classifier=PAPER_OBJECT.classifier,
+    teacher=Shape(widths=(40, 80, 128), depths=(0, 1, 1), stem=16),
+    student=Shape(widths=(32, 64, 80), depths=(0, 1, 2), stem=16),
     normal_teacher=PAPER_OBJECT.normal_teacher,
     adversarial_teacher=replace(
         HARDENED_PHOTO.adversarial_teacher, schedule=replace(_OBJECT_SCHEDULE, epochs=2)
     ),
-    distillation=replace(HARDENED_PHOTO.distillation, schedule=replace(_OBJECT_SCHEDULE, epochs=8)),
+    distillation=replace(
+        HARDENED_PHOTO.distillation,
+        schedule=replace(_OBJECT_SCHEDULE, epochs=8),
+        normal_share=PAPER_OBJECT.distillation.normal_share,
+    ),
     ablation=PAPER_OBJECT.ablation,
     surrogate=PAPER_OBJECT.surrogate,
 )
