@@ -21,6 +21,11 @@ from training.recipes import Recipe
 from training.served_classifier import ServedClassifier
 from training.torch_classifier import exported_classifier
 
+# On how many images a classifier is tried: enough to tell the order of many labels.
+_IMAGES_A_CLASS = 12
+_MOST_TRIED = 1024
+_LITTLE = 0.5
+
 
 @dataclass(frozen=True)
 class BroughtClassifier:
@@ -74,11 +79,14 @@ def bring(
     if file is None:
         shown = to_unit(dataset.train.images[: max(PARITY_BATCHES)])
         file = read_onnx(*exported_classifier(options, images, shown), options)
-    sample = dataset.train.sample(CHECKED_IMAGES, seed=0)
+    wanted = min(max(CHECKED_IMAGES, _IMAGES_A_CLASS * len(dataset.train.class_names)), _MOST_TRIED)
+    sample = dataset.train.sample(wanted, seed=0)
     pixels = to_unit(sample.images)
     served = _served(file, options, images)
     accuracy = _checked(file, options, sample, images, pixels)
-    network, obstacles = rebuilt_classifier(file.name, served, images, pixels, sample.labels)
+    network, obstacles = rebuilt_classifier(
+        file.name, served, images, pixels[:CHECKED_IMAGES], sample.labels[:CHECKED_IMAGES]
+    )
     return BroughtClassifier(
         name=file.name,
         content=file.content,
@@ -170,6 +178,8 @@ def told(brought: BroughtClassifier) -> str:
     """One line on what was found."""
     digest = brought.origin["sha256"]
     line = f"classifier: {brought.name}, SHA-256 {digest[:12]}, right on {brought.accuracy:.1%}"
+    if brought.accuracy < _LITTLE:
+        line += " of some training images, which is little: are its options and --labels right?"
     if brought.network is None:
         line += f"; without gradients (operators {', '.join(brought.obstacles)}): a surrogate's"
     return line

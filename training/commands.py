@@ -232,6 +232,8 @@ def device(arguments: Namespace, processes: Processes = ALONE) -> torch.device:
 def _spec(arguments: Namespace) -> InputSpec | None:
     """The input size asked for, if any."""
     if arguments.size is None:
+        if arguments.grey:
+            raise ValueError("--grey changes the images only together with --size")
         return None
     side, colour = arguments.size, not arguments.grey
     return InputSpec(channels=3 if colour else 1, height=side, width=side)

@@ -39,6 +39,10 @@ def exported_classifier(
     if options.layout not in (None, "chw"):
         raise ClassifierError(f"{options.source}: PyTorch's classifiers take --layout chw")
     scripted = ":" not in options.source
+    if scripted and options.weights is not None:
+        raise ClassifierError(
+            f"{options.source}: a TorchScript file has its weights inside; no --weights"
+        )
     network = _loaded(options.source) if scripted else _made(options)
     network.eval()
     for parameter in network.parameters():  # a ScriptModule cannot do it by itself
@@ -56,6 +60,8 @@ def exported_classifier(
 def _made(options: ClassifierOptions) -> nn.Module:
     """What `package.module:factory` gives, with its weights."""
     module, _, factory = options.source.partition(":")
+    if not module or not factory:
+        raise ClassifierError(f"{options.source}: a module is named as package.module:factory")
     # An installed command does not look into the folder it is started in, as `python -m` does.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -63,6 +69,8 @@ def _made(options: ClassifierOptions) -> nn.Module:
         made = getattr(importlib.import_module(module), factory)()
     except (ImportError, AttributeError) as error:
         raise ClassifierError(f"{options.source}: cannot be made: {error}") from error
+    except Exception as error:  # a user's code raises what it likes
+        raise ClassifierError(f"{options.source}: cannot be made: {_said(error)}") from error
     if not isinstance(made, nn.Module):
         raise ClassifierError(f"{options.source}: gives {type(made).__name__}, no torch.nn.Module")
     if options.weights is not None:
@@ -111,14 +119,20 @@ def _try(name: str, network: nn.Module, spec: InputSpec) -> None:
     try:
         with torch.no_grad():
             found = network(torch.zeros(2, *spec.shape))
-    except RuntimeError as error:
+    except Exception as error:  # of many kinds: networks check their input as they like
         raise ClassifierError(
             f"{name}: it does not take images of {spec.width}x{spec.height}x{spec.channels} "
-            f"({str(error).splitlines()[-1]}); --size and --grey change the images"
+            f"({_said(error)}); --size and --grey change the images"
         ) from error
     if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != 2:
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ClassifierError(f"{name}: it gives {shape} for two images; wanted is (2, classes)")
+
+
+def _said(error: Exception) -> str:
+    """The last line of an error with its kind, which may be all there is."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 
 
 def _exported(name: str, network: nn.Module, spec: InputSpec) -> bytes:

@@ -74,6 +74,25 @@ def number() -> int:
     return 3
 
 
+def demanding(classes: int) -> WithNormAndDropout:
+    """A factory that wants an argument."""
+    return WithNormAndDropout(classes=classes)
+
+
+def failing() -> WithNormAndDropout:
+    """A factory that fails in a way of its own."""
+    raise OSError("no licence file")
+
+
+class OfOneSize(WithNormAndDropout):
+    """It insists on the size of its images, as some published networks do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K)."""
+        assert images.shape[2] == 224
+        return super().forward(images)
+
+
 @cache
 def trained(spec: InputSpec, scale: float = 1.0) -> WithNormAndDropout:
     """The network, trained on images from 0 to `scale`."""

@@ -79,6 +79,44 @@ def test_another_order_of_the_labels_is_named() -> None:
         check_accuracy("mine.onnx", lambda _: answers, LABELS, NAMES, options(), 1)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_folders_in_the_order_of_their_numbers_are_named(seed: int) -> None:
+    names = sorted(str(number) for number in range(43))
+    generator = torch.Generator().manual_seed(seed)
+    # As traffic signs: a few classes have most of the images, and some have none here.
+    often = torch.rand(43, generator=generator) ** 3
+    labels = often.multinomial(400, replacement=True, generator=generator)
+    numbers = torch.tensor([int(name) for name in names])
+    answers = functional.one_hot(numbers[labels], 43).float()
+    counted = ",".join(str(number) for number in range(43))
+    with pytest.raises(ClassifierError, match=f"and on 100% with --labels {counted}$"):
+        check_accuracy("mine.onnx", lambda _: answers, labels, names, options(), 3)
+
+
+def test_an_order_of_many_labels_is_told_from_the_more_frequent_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(43, generator=generator)
+    labels = (torch.rand(500, generator=generator) ** 2 * 43).long()
+    answers = functional.one_hot(order[labels], 43).float()
+    names = [f"sign {number:02}" for number in range(43)]
+    with pytest.raises(ClassifierError, match=r"and on (9\d|100)% with --labels sign") as refused:
+        check_accuracy("mine.onnx", lambda _: answers, labels, names, options(), 3)
+    named = str(refused.value).partition("--labels ")[2].split(",")
+    assert sorted(named) == names
+    for place in labels[:250].unique().tolist():  # those that the first half shows
+        assert named[int(order[place])] == names[place]
+
+
+def test_many_classes_do_not_make_an_order_of_guesses() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 100
+    names = [f"{number:02}" for number in range(100)]
+    guesses = torch.rand(200, 100, generator=generator)
+    guesses[:20, :] = functional.one_hot(labels[:20], 100)  # a tenth it knows
+    found = check_accuracy("mine.onnx", lambda _: guesses, labels, names, options(), 3)
+    assert 0.1 <= found < 0.15
+
+
 def test_chance_is_refused() -> None:
     with pytest.raises(ClassifierError, match="no more than chance; look at --scale"):
         check_accuracy("mine.onnx", lambda _: NOISE, LABELS, NAMES, options(), 3)

@@ -206,6 +206,7 @@ def test_a_run_is_not_resumed_with_other_data(
         (["--name", "My Digits"], "a bundle cannot be called 'My Digits'"),
         (["--data", "nowhere"], "nowhere: cannot be read"),
         (["--grey", "--size", "0"], "height"),
+        (["--grey"], "--grey changes the images only together with --size"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_training(

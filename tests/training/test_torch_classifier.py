@@ -59,6 +59,9 @@ def test_torchscript_is_exported(tmp_path: Path) -> None:
         ("no.such.package:made", "cannot be made: No module named 'no'"),
         (FACTORY.replace("made", "unmade"), "cannot be made: .*no attribute 'unmade'"),
         (FACTORY.replace("made", "number"), "gives int, no torch.nn.Module"),
+        (FACTORY.replace("made", "demanding"), "cannot be made: TypeError: .*'classes'"),
+        (FACTORY.replace("made", "failing"), "cannot be made: OSError: no licence file"),
+        (":made", ":made: a module is named as package.module:factory"),
         ("nowhere.pt", "nowhere.pt: is no .onnx file, no package.module:factory"),
     ],
 )
@@ -79,11 +82,18 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         exported(FACTORY, tmp_path / "w.pt")
 
 
+def test_weights_beside_a_file_that_has_them_are_refused() -> None:
+    with pytest.raises(ClassifierError, match=r"net\.pt: .* its weights inside; no --weights"):
+        exported("net.pt", Path("w.pt"))
+
+
 def test_images_of_the_wrong_kind_are_named() -> None:
     colour = SPEC.model_copy(update={"channels": 3})
     options = ClassifierOptions(source=FACTORY)
     with pytest.raises(ClassifierError, match=r"does not take images of 8x8x3 .*--size and --grey"):
         exported_classifier(options, colour, IMAGES.expand(-1, 3, -1, -1))
+    with pytest.raises(ClassifierError, match=r"take images of 8x8x1 \(AssertionError\); --size"):
+        exported(FACTORY.replace("made", "OfOneSize"))
     with pytest.raises(ClassifierError, match="take --layout chw"):
         exported(FACTORY, layout="hwc")
 
