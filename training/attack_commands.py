@@ -25,12 +25,14 @@ def attack(arguments: Namespace) -> None:
     Raises:
         ValueError: the attack cannot be made, or ended before its budget did.
     """
-    ball = Ball.within(arguments.norm, arguments.epsilon)
+    if arguments.epsilon is not None:
+        Ball.within(arguments.norm, arguments.epsilon)  # what cannot be is told before any request
     if arguments.n < 1 or arguments.queries < 2:
         raise ValueError("--n must be at least 1 and --queries at least 2")
     if arguments.out is not None and arguments.out.exists():
         raise ValueError(f"{arguments.out} is there already; it was left as it is")
     with _service(arguments) as oracle:
+        ball = _ball(arguments, oracle)
         test = load_split(arguments.data, "test", oracle.spec, oracle.labels)
         # The choice of the robustness card with the same seed.
         chosen = test.sample(arguments.n, arguments.seed)
@@ -118,6 +120,23 @@ def _service(arguments: Namespace) -> Iterator[Oracle]:
     patience = Patience(timeout_s=arguments.timeout, total_s=60 * arguments.minutes)
     with closing(Client(address, key, patience)) as client:
         yield Oracle.of(client, arguments.model, purify=arguments.purify)
+
+
+def _ball(arguments: Namespace, oracle: Oracle) -> Ball:
+    """The ball that is asked for, or that of the bundle's robustness card.
+
+    Raises:
+        ValueError: neither tells its radius.
+    """
+    epsilon = arguments.epsilon
+    if epsilon is None:
+        epsilon = oracle.epsilon_of_card(arguments.norm)
+    if epsilon is None:
+        raise ValueError(
+            f"{oracle.name}@{oracle.version} has no robustness card for {_NORMS[arguments.norm]}: "
+            "how far may the attack go? --epsilon"
+        )
+    return Ball.within(arguments.norm, epsilon)
 
 
 def _announce(oracle: Oracle, ball: Ball, arguments: Namespace, n: int) -> None:

@@ -198,7 +198,9 @@ def _add_attack(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--queries", type=int, default=1000, help="of one image, at most, the clean one included"
     )
-    command.add_argument("--epsilon", type=float, default=0.3, help="in [0, 1] pixel units")
+    command.add_argument(
+        "--epsilon", type=float, help="in [0, 1] pixel units (default: of the bundle's card)"
+    )
     command.add_argument("--norm", choices=("linf", "l2"), default="linf")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", type=Path, metavar="FILE.npy", help="keep the images as sent")

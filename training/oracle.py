@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from app.bundle import InputSpec
+from training.attacks import Norm
 from training.client import Client, ServiceFailure
 
 Pixels = npt.NDArray[np.uint8]  # (N, C, H, W)
@@ -32,6 +33,20 @@ class _Bundle(BaseModel):
 class _Models(BaseModel):
     default: str
     models: tuple[_Bundle, ...]
+
+
+class _Card(BaseModel):
+    norm: str | None = None
+    epsilon: float | None = None
+
+
+class _Judged(BaseModel):
+    version: int
+    card: _Card | None
+
+
+class _Detail(BaseModel):
+    versions: tuple[_Judged, ...]
 
 
 class _Probability(BaseModel):
@@ -97,6 +112,23 @@ class Oracle:
                     return cls(client, name, version.version, version.labels, version.input, purify)
         there = ", ".join(f"{b.name}@{v.version}" for b in models.models for v in b.versions)
         raise ServiceFailure(f"{client.address} has no model {model!r}; it has {there}")
+
+    def epsilon_of_card(self, norm: Norm) -> float | None:
+        """The radius that its robustness card speaks of; None without a card in this norm.
+
+        Raises:
+            ServiceFailure: the service does not answer, or is no Limbeck.
+        """
+        try:
+            detail = _Detail.model_validate(self.client.get(f"/models/{self.name}"))
+        except ValidationError as error:
+            raise ServiceFailure(
+                f"{self.client.address} is no Limbeck: /models/{self.name} is another"
+            ) from error
+        for judged in detail.versions:
+            if judged.version == self.version and judged.card and judged.card.norm == norm:
+                return judged.card.epsilon
+        return None
 
     def __str__(self) -> str:
         purified = "purified" if self.purify else "not purified"

@@ -38,9 +38,9 @@ def rows(title: str, document: str = "docs/service.md") -> list[list[str]]:
     return [[cell.strip("`") for cell in row] for row in table(title, document)[2:]]
 
 
-def commands() -> list[list[str]]:
+def commands(document: str = "README.md") -> list[list[str]]:
     """The fenced shell blocks' lines, comments left out."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / document).read_text(), re.M | re.S)
     lines = [[re.sub(r"\s+#.*", "", line) for line in block.splitlines()] for block in blocks]
     return [[line for line in block if line] for block in lines]
 
@@ -85,6 +85,17 @@ def test_the_training_commands_are_understood() -> None:
     lines = [line.split()[1:] for line in commands()[2]]
     parsed = [parser().parse_args(arguments) for arguments in lines]
     assert [arguments.command for arguments in parsed] == ["data", "run", "evaluate"]
+
+
+def test_the_attack_commands_are_understood_and_name_their_model() -> None:
+    shown = [line.split()[1:] for line in commands()[4]]
+    assert shown == [line.split()[1:] for line in commands("docs/attack.md")[0]]
+    parsed = [parser().parse_args(arguments) for arguments in shown]
+    assert [arguments.command for arguments in parsed] == ["attack", "recount"]
+    assert all(
+        arguments.model in {path.name for path in (ROOT / "models").iterdir()}
+        for arguments in parsed
+    )
 
 
 def test_the_command_for_a_brought_classifier_is_understood() -> None:

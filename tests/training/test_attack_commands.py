@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import httpx
@@ -69,12 +70,25 @@ def test_a_key_of_the_environment_opens_the_service(
     settings = Settings(models_dir=tmp_path, device="cpu", api_keys=keys)
     with running(create_app(settings)) as client:
         command = ["attack", "--url", str(client.base_url), "--data", str(data), "--queries", "2"]
+        command += ["--epsilon", "0.3"]
         monkeypatch.delenv(KEY_VARIABLE, raising=False)
         assert main(command) == 1
         assert "/models answers 401 unauthorized" in capsys.readouterr().err
         monkeypatch.setenv(KEY_VARIABLE, "the-key")
         assert main(command) == 0
     assert "the-key" not in capsys.readouterr().out
+
+
+def test_the_attack_goes_as_far_as_the_bundle_s_card(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bundle(tmp_path, "tiny", 1, Design(card={"norm": "linf", "epsilon": 0.2}))
+    with running(create_app(Settings(models_dir=tmp_path, device="cpu"))) as client:
+        command = ["attack", "--url", str(client.base_url), "--data", str(data), "--queries", "2"]
+        assert main(command) == 0
+        assert "L-inf 0.2 (51/255), in 8-bit" in capsys.readouterr().out
+        assert main([*command, "--norm", "l2"]) == 1
+        assert "tiny@1 has no robustness card for L2" in capsys.readouterr().err
 
 
 def test_a_rate_limit_that_nobody_can_wait_for_is_told(
@@ -84,7 +98,7 @@ def test_a_rate_limit_that_nobody_can_wait_for_is_told(
     settings = Settings(models_dir=tmp_path, device="cpu", rate_limit="1/year")
     with running(create_app(settings)) as client:
         command = ["attack", "--url", str(client.base_url), "--data", str(data), "--queries", "2"]
-        assert main(command) == 1
+        assert main([*command, "--epsilon", "0.3"]) == 1
     errors = capsys.readouterr().err
     assert "/classify answers 429 rate_limited: Allowed are 1 per 1 year.; it asks to" in errors
 
@@ -99,7 +113,8 @@ def test_a_rate_limit_that_nobody_can_wait_for_is_told(
         (["--queries", "1"], "--queries at least 2"),
         (["--timeout", "0"], "--timeout and --minutes must be more than 0"),
         (["--model", "huge"], "has no model 'huge'"),
-        (["--data", "nowhere"], "nowhere: cannot be read"),
+        (["--model", "tiny@2"], "tiny@2 has no robustness card for L-inf: how far may .*--epsilon"),
+        (["--epsilon", "0.3", "--data", "nowhere"], "nowhere: cannot be read"),
         (["--out", __file__], "is there already; it was left as it is"),
     ],
 )
@@ -113,7 +128,7 @@ def test_a_mistake_is_one_line(
     assert main(["attack", "--url", url, "--data", str(data), *options]) == 1
     errors = capsys.readouterr().err
     assert errors.startswith("limbeck-train: ") and errors.count("\n") == 1
-    assert message in errors
+    assert re.search(message, errors)
 
 
 def test_a_service_that_is_no_limbeck_is_told_so(
