@@ -163,6 +163,9 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "--state", type=Path, metavar="DIR", help="keep results here, so that it can be resumed"
     )
     command.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the card here and not into the bundle"
+    )
+    command.add_argument(
         "--attack",
         metavar="NAME[,NAME]",
         help="only these, end-to-end, and no card: fgsm, pgd, apgd-ce, apgd-t, fab-t, square, "
@@ -242,7 +245,9 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 
 def _add_protocol(command: argparse.ArgumentParser) -> None:
     command.add_argument("--n", type=int, default=1000, help="test images to attack")
-    command.add_argument("--quick", action="store_true", help="short attacks: a trial, no card")
+    command.add_argument(
+        "--quick", action="store_true", help="short attacks: a trial; its card says so"
+    )
     command.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     command.add_argument(
         "--threads", type=int, help="of PyTorch on the CPU; another number moves the last digits"

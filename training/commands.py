@@ -84,6 +84,7 @@ def _conclude(training: Run, name: str, arguments: Namespace, command: str) -> N
             seed=training.recipe.seed,
             quick=arguments.quick,
             state_dir=training.work / "evaluation",
+            dataset=training.dataset,
             device=training.device,
             history=training.histories,
             progress=report,

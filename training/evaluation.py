@@ -1,18 +1,18 @@
 """The honest evaluation of a bundle: every row of its robustness card, and the card's files."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from app.bundle import CARD_FILE, PURIFIER_FILE, Manifest, read_verified
+from app.bundle import PURIFIER_FILE, read_verified
 from training.ablation import ablation_of, purifiers
 from training.adversary import Attacked, Progress
 from training.alarm import attacked_groups, detection_rows, shifts_by_group
 from training.attacks import Norm
 from training.card import Ablation, Card, Check, Cost, Row, Sweep
+from training.card_files import kept_history, refuse_to_measure_less, write_card
 from training.checks import (
     BrokenEvaluation,
     check_bad_purifier,
@@ -26,12 +26,10 @@ from training.checks import (
 from training.colophon import colophon
 from training.corruptions import corruptions_of
 from training.cost import cost_of
-from training.data import to_unit
+from training.data import Dataset, to_unit
 from training.estimate import speeds_of, total_s, work_of
 from training.onnx_networks import without_gradients
 from training.pictures import card_pictures
-from training.publication import replace_files
-from training.report import report
 from training.rows import bare_rows, clean_rows, white_box_rows, worst_row
 from training.speed import duration
 from training.state import State
@@ -51,9 +49,6 @@ from training.trial import Trial
 from training.unseen import attack_unseen, unseen_rows
 from training.white_box import WhiteBox, attack_classifier, attack_pipeline
 
-CARD_PAGE = "CARD.md"
-HISTORY_FILE = "history.json"
-
 
 def evaluate_bundle(
     bundle_dir: Path,
@@ -66,11 +61,15 @@ def evaluate_bundle(
     quick: bool = False,
     state_dir: Path | None = None,
     source: Source = "weights",
+    dataset: Dataset | None = None,
+    out: Path | None = None,
     device: torch.device | None = None,
     history: Mapping[str, list[dict[str, float]]] | None = None,
     progress: Progress = print,
 ) -> Card:
-    """Evaluate a bundle and write its card, page and plots into it.
+    """Evaluate a bundle and write its card, page and plots.
+
+    A card in the bundle is replaced only by one that measures as much.
 
     Args:
         bundle_dir: `models/<name>/<version>`.
@@ -82,6 +81,8 @@ def evaluate_bundle(
         quick: shortened attacks that measure nothing; the card says so.
         state_dir: where results are kept, so that a killed evaluation continues.
         source: which of the bundle's files purifier and classifier come from.
+        dataset: what `data` holds, if it has been read already.
+        out: a folder to write to; into the bundle, with the alarm's threshold, if not given.
         device: to compute on; the CPU if not given.
         history: records of each training stage, for the plot of the training; those that
             the bundle keeps from before if not given.
@@ -91,9 +92,10 @@ def evaluate_bundle(
         BrokenEvaluation: the evaluation failed its own tests; nothing is written.
         BundleError: the bundle is damaged.
         DataError: the data set does not fit.
-        ValueError: networks of ONNX files are other ones in PyTorch, or have no gradients.
+        ValueError: networks of ONNX files are other ones in PyTorch, or have no gradients; or the
+            bundle's card would give way to one that measures less.
     """
-    subject = load_subject(bundle_dir, data, source)
+    subject = load_subject(bundle_dir, data, source, dataset)
     reason = without_gradients(subject.networks)
     if reason:
         raise ValueError(
@@ -101,6 +103,10 @@ def evaluate_bundle(
             "--attack square, which needs scores alone, still means something"
         )
     protocol = protocol_of(subject, n=n, seed=seed, epsilon=epsilon, norm=norm, quick=quick)
+    if out is None:
+        refuse_to_measure_less(bundle_dir, subject, protocol)
+    elif out.exists():
+        raise ValueError(f"{out} is there already; it was left as it is")
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
     # Before anything that takes long: a data set without training images shows here.
     threshold = threshold_of(subject, trial)
@@ -112,13 +118,9 @@ def evaluate_bundle(
     card, curves = evaluate(subject, trial, threshold, cost)
     progress("plots")
     if history is None:
-        history = _kept_history(bundle_dir, subject.manifest)
+        history = kept_history(bundle_dir, subject.manifest)
     pictures = card_pictures(trial, card, curves, subject.manifest, history)
-    files = {CARD_FILE: card.model_dump_json(indent=2).encode() + b"\n", **pictures}
-    files[CARD_PAGE] = report(card, sorted(pictures)).encode()
-    if history:
-        files[HISTORY_FILE] = json.dumps(history, indent=1).encode() + b"\n"
-    replace_files(bundle_dir, files, shift_threshold_bits=threshold)
+    write_card(card, pictures, history, threshold, bundle_dir, out)
     return card
 
 
@@ -197,16 +199,6 @@ def _masking(trial: Trial, found: WhiteBox) -> tuple[Check, ...]:
         found.transfer.robust if found.transfer else None,
         zero_gradient_share(trial.pipeline(), trial.images, trial.labels),
     )
-
-
-def _kept_history(bundle_dir: Path, manifest: Manifest) -> Mapping[str, list[dict[str, float]]]:
-    """The training records that an earlier evaluation left in the bundle."""
-    if HISTORY_FILE not in manifest.files:
-        return {}
-    history: Mapping[str, list[dict[str, float]]] = json.loads(
-        read_verified(bundle_dir, manifest, HISTORY_FILE)
-    )
-    return history
 
 
 def _checked_first(

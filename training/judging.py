@@ -35,6 +35,8 @@ def evaluate(arguments: Namespace) -> None:
     """
     if arguments.save is not None and arguments.attack is None:
         raise ValueError("--save needs --attack: which examples?")
+    if arguments.out is not None and (arguments.attack or arguments.recount):
+        raise ValueError("--out takes a card: leave --attack and --recount out")
     if arguments.recount is not None:
         if arguments.attack is not None:
             raise ValueError("--recount runs no attack: leave --attack out")
@@ -52,6 +54,7 @@ def evaluate(arguments: Namespace) -> None:
             quick=arguments.quick,
             state_dir=arguments.state,
             source=arguments.source,
+            out=arguments.out,
             device=device(arguments),
             progress=report,
         )

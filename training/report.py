@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from app.bundle import WEIGHTS_FILE
 from training.ablation_section import ablation_section
 from training.card import Card
 from training.markdown import (
@@ -150,9 +151,15 @@ def _limits(card: Card) -> str:
 def _again(card: Card) -> str:
     """How to run it again."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items()))
+    commands = "\n".join(filter(None, (card.training, card.command)))
+    whole = card.training and (
+        "The first command trains all networks and makes the card; the second makes it from their "
+        f"weights. A bundle may be shipped without its `{WEIGHTS_FILE}`: of the files that are "
+        "served `--from onnx` makes the rows that need neither teachers nor a surrogate.\n\n"
+    )
     return (
-        f"## Again\n\n```\n{card.command}\n```\n\nData: {card.data}, SHA-256 of the test images as "
-        f"read `{card.data_sha256}`. {versions}."
+        f"## Again\n\n```\n{commands}\n```\n\n{whole}"
+        f"Data: {card.data}, SHA-256 of the test images as read `{card.data_sha256}`. {versions}."
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from app.bundle import WEIGHTS_FILE, BundleError, Manifest, read_manifest
 from training.adversary import Progress
 from training.attacks import Norm
-from training.data import Split, load_split, name_of, split_validation, to_unit
+from training.data import Dataset, Split, load_split, name_of, split_validation, to_unit
 from training.detection import shift_threshold, shifts
 from training.onnx_networks import rebuilt_networks, served_networks
 from training.recipes import Recipe, recipe_of
@@ -35,6 +35,7 @@ class Subject:
         manifest: of the bundle.
         recipe: that it was trained by.
         folder: the data set.
+        train: its training images, if they have been read already.
         source: which of the bundle's files purifier and classifier come from.
         has_weights: whether the file with all the other networks was there.
     """
@@ -44,6 +45,7 @@ class Subject:
     manifest: Manifest
     recipe: Recipe
     folder: Path
+    train: Split | None = None
     source: Source = "weights"
     has_weights: bool = True
 
@@ -55,12 +57,15 @@ class Subject:
     @cached_property
     def validation(self) -> Split:
         """Clean images that choose the threshold of the alarm; read when they are asked for."""
-        manifest, recipe = self.manifest, self.recipe
-        train = load_split(self.folder, "train", manifest.input, manifest.labels)
+        manifest, recipe, train = self.manifest, self.recipe, self.train
+        if train is None:
+            train = load_split(self.folder, "train", manifest.input, manifest.labels)
         return split_validation(train, recipe.validation_fraction, recipe.seed)[1]
 
 
-def load_subject(bundle_dir: Path, data: Path, source: Source = "weights") -> Subject:
+def load_subject(
+    bundle_dir: Path, data: Path, source: Source = "weights", dataset: Dataset | None = None
+) -> Subject:
     """Read a bundle's networks and the test images that they are judged on.
 
     Args:
@@ -70,6 +75,7 @@ def load_subject(bundle_dir: Path, data: Path, source: Source = "weights") -> Su
             files, rebuilt in PyTorch so that attacks have gradients, with all other networks from
             the weights if they are there; or from the same files as they are `served`, to count
             with, and no other networks.
+        dataset: what `data` holds, if it has been read already.
 
     Raises:
         BundleError: the bundle is damaged, or has no weights where these are asked for.
@@ -78,7 +84,10 @@ def load_subject(bundle_dir: Path, data: Path, source: Source = "weights") -> Su
     """
     manifest = read_manifest(bundle_dir)
     recipe = recipe_of(manifest.provenance.settings)
-    test = load_split(data, "test", manifest.input, manifest.labels)
+    if dataset is None:
+        test = load_split(data, "test", manifest.input, manifest.labels)
+    else:
+        test = dataset.test
     weights = bundle_dir / WEIGHTS_FILE
     has_weights = weights.exists()
     if source == "served":
@@ -90,7 +99,8 @@ def load_subject(bundle_dir: Path, data: Path, source: Source = "weights") -> Su
         networks = networks_of(bundle_dir, manifest)
     else:
         raise BundleError(f"{weights}: is not there; --from onnx does without it")
-    return Subject(networks, test, manifest, recipe, data, source, has_weights)
+    train = None if dataset is None else dataset.train
+    return Subject(networks, test, manifest, recipe, data, train, source, has_weights)
 
 
 def protocol_of(

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from app.bundle import MANIFEST_FILE, WEIGHTS_FILE, read_manifest, read_verified
+from app.bundle import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE, read_manifest, read_verified
 from tests.training.digit_bundles import SPEC
 from training.card import Card
 from training.checks import BrokenEvaluation
 from training.data import load_dataset, to_unit
 from training.evaluation import evaluate_bundle
 from training.pictures import main as draw_picture
-from training.publication import write_bundle
+from training.publication import replace_files, write_bundle
 from training.subject import Source
 
 HISTORY = {"classifier": [{"loss": 1.0, "clean": 0.5}, {"loss": 0.5, "clean": 0.9}]}
@@ -38,7 +38,11 @@ def trained(digit_bundle: Path, digit_data: Path, tmp_path: Path) -> Trained:
 
 
 def _evaluate(
-    trained: Trained, lines: list[str], state: Path | None = None, source: Source = "weights"
+    trained: Trained,
+    lines: list[str],
+    state: Path | None = None,
+    source: Source = "weights",
+    out: Path | None = None,
 ) -> Card:
     return evaluate_bundle(
         trained.bundle,
@@ -47,6 +51,7 @@ def _evaluate(
         quick=True,
         state_dir=state,
         source=source,
+        out=out,
         history=HISTORY,
         progress=lines.append,
     )
@@ -174,6 +179,30 @@ def test_without_weights_the_card_lacks_what_needs_them(trained: Trained) -> Non
     assert card.omitted[0] in page and "normal teacher" not in page
     # The weights can be put back: the manifest still knows them.
     assert read_manifest(trained.bundle).files[WEIGHTS_FILE] == before
+
+
+def test_a_card_gives_way_only_to_one_that_measures_as_much(
+    trained: Trained, tmp_path: Path
+) -> None:
+    card = _evaluate(trained, [])
+    whole = card.model_copy(update={"quick": False, "n": 100})
+    content = whole.model_dump_json().encode()
+    replace_files(trained.bundle, {CARD_FILE: content}, shift_threshold_bits=0.5)
+    manifest = (trained.bundle / MANIFEST_FILE).read_bytes()
+    lesser = r"has a card of 100 images at L∞ 0.3 that one with shortened attacks, 30 images does"
+    with pytest.raises(ValueError, match=lesser):
+        _evaluate(trained, [])
+    (trained.bundle / WEIGHTS_FILE).unlink()
+    with pytest.raises(ValueError, match=r"30 images, no weights\.safetensors does"):
+        _evaluate(trained, [], source="onnx")
+    elsewhere = _evaluate(trained, [], source="onnx", out=tmp_path / "cards" / "new")
+    assert (trained.bundle / MANIFEST_FILE).read_bytes() == manifest
+    assert (trained.bundle / CARD_FILE).read_bytes() == content
+    written = tmp_path / "cards" / "new"
+    assert Card.model_validate_json((written / CARD_FILE).read_bytes()) == elsewhere
+    assert {"CARD.md", "epsilon.png", "examples.png"} <= {path.name for path in written.iterdir()}
+    with pytest.raises(ValueError, match="new is there already"):
+        _evaluate(trained, [], source="onnx", out=written)
 
 
 def test_an_attack_too_weak_to_mean_anything_stops_it(trained: Trained) -> None:

@@ -11,6 +11,10 @@ def test_the_page_states_the_worst_case_first_and_how_to_run_it_again() -> None:
     assert "trial run" not in opening
     assert "| Worst case | purifier and classifier, with gradients | an attack |" in page
     assert "limbeck-train evaluate models/digits/3 --data <folder> --n 100 --seed 0" in page
+    assert "run hardened" not in page
+    trained = report(make_card().model_copy(update={"training": "limbeck-train run hardened"}), ())
+    assert "```\nlimbeck-train run hardened\nlimbeck-train evaluate" in trained
+    assert "`--from onnx` makes the rows that need neither teachers" in trained
     assert "0.987" in page and "0.125 bits" in page
     assert all(f"]({name})" in page for name in PICTURES)
 

@@ -1,0 +1,82 @@
+"""A card on disk: its page, its plots and the records of the training beside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.bundle import CARD_FILE, WEIGHTS_FILE, Manifest, read_verified
+from training.card import Card
+from training.markdown import NORMS
+from training.publication import replace_files
+from training.report import report
+from training.subject import Subject
+from training.trial import Protocol
+
+CARD_PAGE = "CARD.md"
+HISTORY_FILE = "history.json"
+
+
+def write_card(
+    card: Card,
+    pictures: Mapping[str, bytes],
+    history: Mapping[str, list[dict[str, float]]],
+    threshold_bits: float,
+    bundle_dir: Path,
+    out: Path | None,
+) -> None:
+    """Write a card with all that belongs to it.
+
+    Args:
+        card: what was measured.
+        pictures: its plots by name.
+        history: records of each training stage; empty for none.
+        threshold_bits: the shift above which there is an alarm, for the bundle's manifest.
+        bundle_dir: the bundle.
+        out: a new folder to write to instead of the bundle, which then stays as it is.
+    """
+    files = {CARD_FILE: card.model_dump_json(indent=2).encode() + b"\n", **pictures}
+    files[CARD_PAGE] = report(card, sorted(pictures)).encode()
+    if history:
+        files[HISTORY_FILE] = json.dumps(history, indent=1).encode() + b"\n"
+    if out is None:
+        replace_files(bundle_dir, files, shift_threshold_bits=threshold_bits)
+        return
+    out.mkdir(parents=True)
+    for name, content in files.items():
+        (out / name).write_bytes(content)
+
+
+def kept_history(bundle_dir: Path, manifest: Manifest) -> Mapping[str, list[dict[str, float]]]:
+    """The training records that an earlier evaluation left in the bundle."""
+    if HISTORY_FILE not in manifest.files:
+        return {}
+    history: Mapping[str, list[dict[str, float]]] = json.loads(
+        read_verified(bundle_dir, manifest, HISTORY_FILE)
+    )
+    return history
+
+
+def refuse_to_measure_less(bundle_dir: Path, subject: Subject, protocol: Protocol) -> None:
+    """Keep a card from being replaced by a lesser one.
+
+    Raises:
+        ValueError: it would be.
+    """
+    if CARD_FILE not in subject.manifest.files:
+        return
+    kept = Card.model_validate_json(read_verified(bundle_dir, subject.manifest, CARD_FILE))
+    if kept.quick:
+        return
+    lesser = {
+        "shortened attacks": protocol.quick,
+        f"{protocol.n} images": protocol.n < kept.n,
+        f"{NORMS[protocol.norm]} {protocol.epsilon:.4g}": (protocol.norm, protocol.epsilon)
+        != (kept.norm, kept.epsilon),
+        f"no {WEIGHTS_FILE}": not subject.has_weights and bool(kept.ablations),
+    }
+    reasons = [reason for reason, holds in lesser.items() if holds]
+    if reasons:
+        raise ValueError(
+            f"{bundle_dir} has a card of {kept.n} images at {NORMS[kept.norm]} {kept.epsilon:.4g} "
+            f"that one with {', '.join(reasons)} does not replace; --out DIR writes it elsewhere"
+        )
