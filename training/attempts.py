@@ -1,4 +1,4 @@
-"""Single attacks on purifier and classifier together, for quick runs that write no card."""
+"""Single attacks, end-to-end or grey-box, for quick runs that write no card."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,9 +56,16 @@ def require_gradients(
     return differentiable
 
 
-def title_of(name: str, trial: Trial) -> str:
+def victim_of(trial: Trial, *, grey_box: bool) -> nn.Module:
+    """What is attacked: the classifier alone, or purifier and classifier together."""
+    return trial.networks["classifier"] if grey_box else trial.pipeline()
+
+
+def title_of(name: str, trial: Trial, *, grey_box: bool = False) -> str:
     """The attack with its settings, for people."""
     protocol = trial.protocol
+    if grey_box:
+        return f"{title_of(name, trial)}, on the classifier alone, then purified"
     if name == "fgsm":
         return "FGSM, cross-entropy loss"
     if name == "pgd":
@@ -79,14 +86,17 @@ def passes(name: str, trial: Trial) -> Passes:
     return reduce(add, parts)
 
 
-def attempt(name: str, trial: Trial) -> Attacked:
-    """One attack on the whole pipeline, kept in the trial's state."""
-    protocol, pipeline = trial.protocol, trial.pipeline()
-    run = partial(_attack_of(name, trial), pipeline, trial.images, trial.labels)
-    attacked = trial.attack(f"alone - {name}", run, pipeline)
+def attempt(name: str, trial: Trial, *, grey_box: bool = False) -> Attacked:
+    """One attack, kept in the trial's state, and what purifier and classifier make of its images.
+
+    Grey-box the attack is on the classifier alone.
+    """
+    protocol, victim = trial.protocol, victim_of(trial, grey_box=grey_box)
+    run = partial(_attack_of(name, trial), victim, trial.images, trial.labels)
+    attacked = trial.attack(f"alone - {name}", run, victim)
     ball_is_held(attacked, trial.images, protocol.epsilon, protocol.norm)
     # Counted in one way, whatever the batches of the attack: a recount finds the same.
-    return Attacked(attacked.images, is_correct(pipeline, attacked.images, trial.labels))
+    return Attacked(attacked.images, is_correct(trial.pipeline(), attacked.images, trial.labels))
 
 
 def _attack_of(name: str, trial: Trial) -> Callable[[nn.Module, Tensor, Tensor], Attacked]:

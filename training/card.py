@@ -185,7 +185,9 @@ class Card(_Frozen):
     omitted: tuple[str, ...]
     versions: dict[str, str]
     command: str
-    training: str = Field(default="", description="the command that trained the bundle and its teachers")
+    training: str = Field(
+        default="", description="the command that trained the bundle and its teachers"
+    )
 
     def row(self, key: str) -> Row:
         """The row of that key, those of unseen attacks included.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training import recipe_commands
+from training.attack_options import add_attack, add_service
 from training.classifier_options import add_classifier
 from training.recipe_book import IMAGES, RECIPES
 from training.recipe_file import SUFFIX
@@ -81,10 +82,12 @@ def parser() -> argparse.ArgumentParser:
     compared.add_argument("first", type=Path, help="a bundle, as models/mnist/1, or a card.json")
     compared.add_argument("others", type=Path, nargs="+", help="to compare with the first")
     compared.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    _add_attack(commands.add_parser("attack", help="attack a running service by its scores"))
+    attack = commands.add_parser("attack", help="attack a running service by its scores")
+    _add_data(attack)
+    add_attack(attack)
     recount = commands.add_parser("recount", help="ask a service again about saved attacked images")
     recount.add_argument("file", type=Path, metavar="FILE.npy", help="of attack --out")
-    _add_service(recount)
+    add_service(recount)
     fetch = commands.add_parser("data", help="fetch a public data set")
     fetch.add_argument("name", help="mnist, cifar10 or gtsrb")
     fetch.add_argument("--out", type=Path, default=Path("data"), metavar="DIR")
@@ -172,6 +175,11 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "autoattack",
     )
     command.add_argument(
+        "--grey-box",
+        action="store_true",
+        help="with --attack: attack the classifier alone, and purify what comes out",
+    )
+    command.add_argument(
         "--save",
         type=Path,
         metavar="FILE.npy",
@@ -192,45 +200,6 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "runs, rebuilt for the attacks, and does without the weights file",
     )
     _add_protocol(command)
-
-
-def _add_attack(command: argparse.ArgumentParser) -> None:
-    _add_data(command)
-    _add_service(command)
-    command.add_argument("--n", type=int, default=20, help="random test images to attack")
-    command.add_argument(
-        "--queries", type=int, default=1000, help="of one image, at most, the clean one included"
-    )
-    command.add_argument(
-        "--epsilon", type=float, help="in [0, 1] pixel units (default: of the bundle's card)"
-    )
-    command.add_argument("--norm", choices=("linf", "l2"), default="linf")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--out", type=Path, metavar="FILE.npy", help="keep the images as sent")
-
-
-def _add_service(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--url",
-        required=True,
-        help="as http://127.0.0.1:8000; an API key is taken from the variable ATTACK_API_KEY",
-    )
-    command.add_argument("--model", metavar="NAME", help="as mnist or mnist@1 (default: its own)")
-    command.add_argument(
-        "--purify",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="whether the purifier stands before the classifier",
-    )
-    command.add_argument(
-        "--yes", action="store_true", help="attack another machine without being asked"
-    )
-    command.add_argument(
-        "--timeout", type=float, default=30, metavar="S", help="seconds to wait for one answer"
-    )
-    command.add_argument(
-        "--minutes", type=float, default=30, help="after which everything is ended"
-    )
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:

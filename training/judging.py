@@ -3,7 +3,17 @@
 import time
 from argparse import Namespace
 
-from training.attempts import attempt, names_of, passes, require_gradients, title_of, worst_of
+from torch import nn
+
+from training.attempts import (
+    attempt,
+    names_of,
+    passes,
+    require_gradients,
+    title_of,
+    victim_of,
+    worst_of,
+)
 from training.card import Row, accuracy_row, wilson_interval
 from training.checks import check_model
 from training.commands import device, report
@@ -35,6 +45,8 @@ def evaluate(arguments: Namespace) -> None:
     """
     if arguments.save is not None and arguments.attack is None:
         raise ValueError("--save needs --attack: which examples?")
+    if arguments.grey_box and arguments.attack is None:
+        raise ValueError("--grey-box needs --attack: a card has both kinds of rows")
     if arguments.out is not None and (arguments.attack or arguments.recount):
         raise ValueError("--out takes a card: leave --attack and --recount out")
     if arguments.recount is not None:
@@ -76,23 +88,26 @@ def _print_attempts(arguments: Namespace) -> None:
     )
     trial = trial_of(subject, protocol, State(arguments.state), device(arguments), report)
     reason = without_gradients(trial.networks)
-    differentiable = require_gradients(names, trial.pipeline(), trial.images, reason)
+    grey_box = arguments.grey_box
+    victim = victim_of(trial, grey_box=grey_box)
+    differentiable = require_gradients(names, victim, trial.images, reason)
     check_model(
-        trial.pipeline(),
+        victim,
         trial.images,
         trial.labels,
-        "purifier and classifier",
+        "the classifier" if grey_box else "purifier and classifier",
         differentiable=differentiable,
     )
     if has_stand_in(trial.networks):
         report(stand_in_note(subject.manifest))
-    _print_estimate(trial, names, differentiable=differentiable)
+    _print_estimate(trial, victim, names, differentiable=differentiable)
     _print_clean(subject, trial)
     attacked = []
     for name in names:
         started = time.monotonic()
-        attacked.append(attempt(name, trial))
-        row = accuracy_row(name, title_of(name, trial), attacked[-1].robust, defence="student")
+        attacked.append(attempt(name, trial, grey_box=grey_box))
+        title = title_of(name, trial, grey_box=grey_box)
+        row = accuracy_row(name, title, attacked[-1].robust, defence="student")
         _print_row(row, time.monotonic() - started)
     worst = worst_of(attacked)
     if len(names) > 1:
@@ -105,7 +120,7 @@ def _print_attempts(arguments: Namespace) -> None:
             chosen_of(subject, protocol),
             protocol,
             subject.manifest,
-            "; ".join(title_of(name, trial) for name in names),
+            "; ".join(title_of(name, trial, grey_box=grey_box) for name in names),
         )
         report(f"wrote {arguments.save} and {describing(arguments.save).name}")
 
@@ -137,10 +152,12 @@ def _print_recount(arguments: Namespace) -> None:
         report("the same images as when they were saved")
 
 
-def _print_estimate(trial: Trial, names: tuple[str, ...], *, differentiable: bool) -> None:
+def _print_estimate(
+    trial: Trial, victim: nn.Module, names: tuple[str, ...], *, differentiable: bool
+) -> None:
     """How long it takes if every image withstands."""
     images, labels = trial.first(trial.protocol.batch_size)
-    speed = measured(trial.pipeline(), images, labels, differentiable=differentiable)
+    speed = measured(victim, images, labels, differentiable=differentiable)
     seconds = sum(speed.seconds(passes(name, trial)) for name in names) * len(trial.images)
     report(f"{', '.join(names)} on {len(trial.images)} images: at most about {duration(seconds)}")
 

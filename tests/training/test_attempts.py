@@ -14,6 +14,7 @@ from training.attempts import (
     passes,
     require_gradients,
     title_of,
+    victim_of,
     worst_of,
 )
 from training.trial import Protocol
@@ -26,6 +27,17 @@ class _NoGradient(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images.detach().clone()
+
+
+class _Restored(nn.Module):
+    """A purifier that knows what the images were."""
+
+    def __init__(self, clean: Tensor) -> None:
+        super().__init__()
+        self.clean = clean
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.clean[: len(images)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,6 +56,20 @@ def test_no_attack_breaks_what_cannot_be_broken_and_most_find_the_rest(name: str
     taken = passes(name, trial)
     assert taken.gradients > 0 or name == "square"
     assert title_of(name, trial)
+
+
+def test_a_grey_box_attack_knows_the_classifier_alone() -> None:
+    trial = linear_trial(PROTOCOL, count=24, purifier=_NoGradient())
+    classifier = trial.networks["classifier"]
+    assert isinstance(classifier, Linear)
+    assert victim_of(trial, grey_box=True) is classifier
+    found = attempt("apgd-ce", trial, grey_box=True)
+    # This purifier changes nothing: what breaks the classifier breaks both.
+    optimum = classifier.standing(trial.images, trial.labels, 0.02, "linf")
+    assert not (optimum & ~found.robust).any() and 0 < int(found.robust.sum()) < 24
+    restored = replace(trial, networks={**trial.networks, "student": _Restored(trial.images)})
+    assert attempt("apgd-ce", restored, grey_box=True).robust.all()
+    assert title_of("fgsm", trial, grey_box=True).endswith("on the classifier alone, then purified")
 
 
 def test_names_are_read_from_a_list() -> None:

@@ -56,6 +56,19 @@ def test_single_attacks_are_estimated_printed_and_leave_no_card(
     assert not [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ...")]
 
 
+def test_grey_box_the_classifier_alone_is_attacked(
+    digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "grey.npy"
+    arguments = ["--attack", "fgsm", "--grey-box", "--save", str(path)]
+    assert _evaluate(digit_bundle, digit_data, *arguments) == 0
+    assert "on the classifier alone, then purified: " in capsys.readouterr().out
+    assert _recount(path, digit_bundle, digit_data) == 0
+    assert "the same images as when they were saved" in capsys.readouterr().out
+    assert _evaluate(digit_bundle, digit_data, "--grey-box") == 1
+    assert "--grey-box needs --attack" in capsys.readouterr().err
+
+
 def test_saved_examples_are_plain_arrays_that_say_what_they_are(
     saved: Path, digit_bundle: Path
 ) -> None:
