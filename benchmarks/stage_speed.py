@@ -22,7 +22,7 @@ from training.checkpoints import Checkpoint
 from training.data import Dataset, Split
 from training.optimization import History, Task, train
 from training.processes import processes_of
-from training.recipe_book import RECIPES
+from training.recipe_book import IMAGES, RECIPES
 from training.recipes import Recipe, batch_sizes, overridden
 from training.run import Run
 from training.stages import train_classifier, train_student, train_teacher
@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="with the images; for everything else, too")
     parser.add_argument("--recipe", choices=sorted(RECIPES), required=True)
+    parser.add_argument("--images", choices=IMAGES, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -50,7 +51,7 @@ def main() -> None:
     if arguments.device == "cuda":
         device = torch.device("cuda", processes.local_rank)
         torch.cuda.set_device(device)
-    recipe = _shortened(RECIPES[arguments.recipe]["ink"])
+    recipe = _shortened(RECIPES[arguments.recipe][arguments.images])
     dataset = _dataset(arguments.folder / IMAGES_FILE)
     run = Run(
         recipe, dataset, arguments.folder / "work", device, lambda line: None, processes=processes
@@ -80,12 +81,13 @@ def _shortened(recipe: Recipe) -> Recipe:
 
 
 def _dataset(path: Path) -> Dataset:
-    """Ten digits of each handwriting, (N, 1, 28, 28)."""
+    """Ten digits of each handwriting, (N, C, H, W)."""
     images = torch.from_numpy(np.load(path))
     labels = torch.arange(len(images)) % 10
     names = tuple(f"{label}/{row:05d}.png" for row, label in enumerate(labels.tolist()))
     split = Split(images, labels, names, tuple("0123456789"))
-    spec = InputSpec(channels=1, height=28, width=28)
+    channels, height, width = images.shape[1:]
+    spec = InputSpec(channels=3 if channels == 3 else 1, height=height, width=width)
     return Dataset("digits", split, split.subset(range(10)), spec, "drawn for a benchmark")
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks.machine import busy_lines
@@ -23,7 +24,7 @@ from benchmarks.stage_speed import IMAGES_FILE, STAGES
 from benchmarks.table import ranged
 from training.digits import draw_digits
 from training.provenance import machine
-from training.recipe_book import RECIPES
+from training.recipe_book import IMAGES, RECIPES
 
 _WORKER = "benchmarks.stage_speed"
 
@@ -45,29 +46,43 @@ class Speeds:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.processes < 1 or options.count < 1 or options.rounds < 1:
+        parser.error("--processes, --count and --rounds must be at least 1")
+    gpus = torch.cuda.device_count()
+    if options.device == "cuda" and options.processes > gpus:
+        parser.error(f"--device cuda: {options.processes} processes want a GPU each, {gpus} found")
     torch.set_num_threads(1)  # as the processes that are measured; the table says so
     load_before = os.getloadavg()[0]
-    counts = (1, options.processes)
+    counts = sorted({1, options.processes})
     found: dict[int, list[Speeds]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / IMAGES_FILE
-        np.save(images, digits(options.images + 1))  # one is kept for validation
+        # One is kept for validation.
+        np.save(images, digits(options.count + 1, colour=options.images != "ink"))
         for number in range(options.rounds):
             for count in counts:
                 print(f"round {number + 1}, processes: {count} ...", file=sys.stderr, flush=True)
-                found[count].append(measured(images, count, options.recipe, options.device))
+                found[count].append(
+                    measured(images, count, options.recipe, options.images, options.device)
+                )
     for line in report(found, options, load_before):
         print(line)
 
 
-def digits(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Drawn digits, (count, 1, 28, 28), ten of each handwriting."""
+def digits(count: int, *, colour: bool = False) -> npt.NDArray[np.uint8]:
+    """Drawn digits, ten of each handwriting: (count, 1, 28, 28), in colour (count, 3, 32, 32)."""
     hands = range(1, 1 + -(-count // 10))
-    return np.concatenate([draw_digits(range(10), seed=hand) for hand in hands])[:count]
+    size = 32 if colour else 28
+    grey = np.concatenate([draw_digits(range(10), size=size, seed=hand) for hand in hands])[:count]
+    if not colour:
+        return grey
+    inks = np.random.default_rng(0).integers(128, 256, (count, 3, 1, 1))
+    return (grey * inks // 255).astype(np.uint8)
 
 
-def measured(images: Path, count: int, recipe: str, device: str) -> Speeds:
+def measured(images: Path, count: int, recipe: str, variant: str, device: str) -> Speeds:
     """One training by this many processes of one thread each.
 
     Raises:
@@ -80,7 +95,10 @@ def measured(images: Path, count: int, recipe: str, device: str) -> Speeds:
     with tempfile.TemporaryDirectory(dir=images.parent) as folder:
         (Path(folder) / IMAGES_FILE).hardlink_to(images)
         result = subprocess.run(
-            [sys.executable, *launch, folder, "--recipe", recipe, "--device", device],
+            [
+                *(sys.executable, *launch, folder, "--recipe", recipe),
+                *("--images", variant, "--device", device),
+            ],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
@@ -101,31 +119,32 @@ def report(
     found: dict[int, list[Speeds]], options: argparse.Namespace, load_before: float
 ) -> Iterator[str]:
     """The table, below what it was measured on."""
-    alone, together = found.values()
-    _, count = found
+    columns = list(found.values())
     yield f"{machine(torch.device(options.device))}; PyTorch {torch.__version__}"
     yield (
-        f"Recipe {options.recipe}, {options.images} images an epoch, rounds: {options.rounds}; the "
+        f"Recipe {options.recipe} for {options.images}, {options.count} images an epoch, rounds: "
+        f"{options.rounds}; the "
         "median, and in brackets the lowest and highest round. Each process has one CPU thread."
     )
     yield from busy_lines(load_before)
     yield ""
-    yield f"| stage | 1 process, images/s | {count} processes, images/s | ratio |"
-    yield "|---|---:|---:|---:|"
+    heads = [f"{count} process{'es' * (count > 1)}, images/s" for count in found]
+    yield _row("stage", [*heads, "ratio"])
+    yield "|---|" + "---:|" * (len(heads) + 1)
     for stage in STAGES:
-        rates = [[speeds.images_per_s[stage] for speeds in column] for column in (alone, together)]
-        ratios = [after / before for before, after in zip(*rates, strict=True)]
-        cells = [ranged(spread(values)) for values in (*rates, ratios)]
-        yield f"| {stage} | " + " | ".join(cells) + " |"
-    yield "| peak memory of each process, MiB | " + " | ".join(_memory(alone, together)) + " | |"
-    if alone[0].gpu_memory_mib:
-        cells = [_highest([speeds.gpu_memory_mib for speeds in c]) for c in (alone, together)]
-        yield "| peak memory on each GPU, MiB | " + " | ".join(cells) + " | |"
+        rates = [[speeds.images_per_s[stage] for speeds in column] for column in columns]
+        ratios = [after / before for before, after in zip(rates[0], rates[-1], strict=True)]
+        yield _row(stage, [ranged(spread(values)) for values in (*rates, ratios)])
+    memory = [_highest([speeds.memory_mib for speeds in column]) for column in columns]
+    yield _row("peak memory of each process, MiB", [*memory, ""])
+    if columns[0][0].gpu_memory_mib:
+        memory = [_highest([speeds.gpu_memory_mib for speeds in column]) for column in columns]
+        yield _row("peak memory on each GPU, MiB", [*memory, ""])
 
 
-def _memory(*columns: list[Speeds]) -> Iterator[str]:
-    for column in columns:
-        yield _highest([speeds.memory_mib for speeds in column])
+def _row(title: str, cells: Sequence[str]) -> str:
+    """One row of the table."""
+    return " ".join(f"| {cell}" if cell else "|" for cell in (title, *cells)) + " |"
 
 
 def _highest(rounds: list[tuple[float, ...]]) -> str:
@@ -136,9 +155,10 @@ def _highest(rounds: list[tuple[float, ...]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="hardened")
-    parser.add_argument("--images", type=int, default=768, help="drawn digits to train on")
+    parser.add_argument("--images", choices=IMAGES, default="ink", help="the recipe's variant")
+    parser.add_argument("--count", type=int, default=768, help="of drawn digits to train on")
     parser.add_argument("--rounds", type=int, default=2, help="of each number of processes")
-    parser.add_argument("--processes", type=int, default=2, help="to compare with one")
+    parser.add_argument("--processes", type=int, default=2, help="to compare with one; 1: no other")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return parser
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.stage_speed import IMAGES_FILE, STAGES
-from benchmarks.training import Speeds, digits, measured, report
+from benchmarks.training import Speeds, digits, main, measured, report
 
 
 def test_digits_are_drawn_in_several_hands() -> None:
@@ -13,12 +13,15 @@ def test_digits_are_drawn_in_several_hands() -> None:
     assert images.shape == (25, 1, 28, 28)
     assert images.dtype == np.uint8
     assert not np.array_equal(images[3], images[13])
+    colour = digits(12, colour=True)
+    assert colour.shape == (12, 3, 32, 32) and colour.dtype == np.uint8
+    assert not np.array_equal(colour[:, 0], colour[:, 1])
 
 
 def test_several_processes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     np.save(tmp_path / IMAGES_FILE, digits(17))
-    found = measured(tmp_path / IMAGES_FILE, 2, "paper", "cpu")
+    found = measured(tmp_path / IMAGES_FILE, 2, "paper", "ink", "cpu")
     assert list(found.images_per_s) == list(STAGES)
     assert all(rate > 0 for rate in found.images_per_s.values())
     assert len(found.memory_mib) == 2
@@ -37,9 +40,10 @@ def test_the_table_sets_both_side_by_side(busy: bool) -> None:
         1: [speeds(100, 400.4), speeds(110, 410)],
         2: [speeds(150, 300, 310), speeds(220, 320, 305)],
     }
-    options = Namespace(recipe="hardened", images=64, rounds=2, device="cpu")
+    options = Namespace(recipe="hardened", images="ink", count=64, rounds=2, device="cpu")
     lines = list(report(found, options, 2.0 if busy else 0.1))
     assert "rounds: 2" in lines[1]
+    assert lines[1].startswith("Recipe hardened for ink, 64 images an epoch")
     assert any("Not to be used" in line for line in lines) is busy
     assert "| stage | 1 process, images/s | 2 processes, images/s | ratio |" in lines
     assert "| student | 105 (100 to 110) | 185 (150 to 220) | 1.75 (1.5 to 2) |" in lines
@@ -48,5 +52,28 @@ def test_the_table_sets_both_side_by_side(busy: bool) -> None:
 
 def test_the_table_shows_the_memory_of_gpus() -> None:
     found = {1: [speeds(1, 2, gpu=(30,))], 2: [speeds(1, 2, 2, gpu=(20, 21))]}
-    options = Namespace(recipe="hardened", images=64, rounds=1, device="cpu")
+    options = Namespace(recipe="hardened", images="ink", count=64, rounds=1, device="cpu")
     assert list(report(found, options, 0))[-1] == "| peak memory on each GPU, MiB | 30 | 20, 21 | |"
+
+
+def test_one_process_alone_is_a_table_too() -> None:
+    options = Namespace(recipe="paper", images="object", count=64, rounds=1, device="cpu")
+    lines = list(report({1: [speeds(100, 400, gpu=(30,))]}, options, 0))
+    assert "| stage | 1 process, images/s | ratio |" in lines
+    assert "| student | 100 (100 to 100) | 1 (1 to 1) |" in lines
+    assert lines[-1] == "| peak memory on each GPU, MiB | 30 | |"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--processes", "0"], "must be at least 1"),
+        (["--device", "cuda", "--processes", "99"], "99 processes want a GPU each"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_at_once(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
