@@ -99,10 +99,14 @@ def test_the_attack_commands_are_understood_and_name_their_model() -> None:
 
 
 def test_the_command_for_a_brought_classifier_is_understood() -> None:
-    first, second = commands()[3]
+    first, second, third = commands()[3]
     found = options_of(parser().parse_args(first.split()[1:]))
     assert found is not None and found.source.endswith(".onnx")
     assert second in commands()[0]
+    assert (
+        third.replace("photo.jpg", "docs/sign.png").replace("=images", "=gtsrb-paper")
+        in (commands()[1])
+    )
 
 
 def test_the_table_of_options_is_what_describes_a_classifier() -> None:

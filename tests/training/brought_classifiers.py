@@ -69,6 +69,11 @@ def made() -> WithNormAndDropout:
     return WithNormAndDropout()
 
 
+def made_in_colour() -> WithNormAndDropout:
+    """The same for colour images."""
+    return WithNormAndDropout(3)
+
+
 def number() -> int:
     """A factory that gives no network."""
     return 3

@@ -23,7 +23,8 @@ from training.classifier_options import ClassifierOptions
 from training.data import Dataset, to_unit
 from training.export import ParityError
 from training.onnx_importer import OPERATORS
-from training.recipe_book import PAPER
+from training.recipe_book import HARDENED_PHOTO, PAPER
+from training.run import build_purifier
 
 
 def brought(path: Path, content: bytes, dataset: Dataset, **given: Any) -> BroughtClassifier:
@@ -81,6 +82,23 @@ def test_a_module_with_norm_and_dropout(tmp_path: Path) -> None:
             found.network(images), trained(SPEC)(images), atol=1e-4, rtol=1e-4
         )
     assert found.origin["name"] == source
+
+
+@pytest.mark.parametrize("side", [29, 256])
+def test_the_smallest_and_the_largest_images_in_colour(tmp_path: Path, side: int) -> None:
+    spec = LARGE.model_copy(update={"height": side, "width": side})
+    # Pooled to the same features at any size, it knows halves of every size.
+    torch.save(trained(LARGE).state_dict(), tmp_path / "w.pt")
+    source = "tests.training.brought_classifiers:made_in_colour"
+    options = ClassifierOptions(source=source, weights=tmp_path / "w.pt")
+    dataset = dataset_of(spec)
+    found = bring(options, None, dataset)
+    assert found.network is not None and found.accuracy > 0.9
+    purifier = build_purifier(HARDENED_PHOTO.student, 3).eval()
+    images = to_unit(dataset.test.images[:2]).requires_grad_()
+    logits = found.network(purifier(images))
+    (gradient,) = torch.autograd.grad(logits.square().sum(), images)
+    assert gradient.shape == (2, 3, side, side) and bool(gradient.abs().amax(dim=(1, 2, 3)).all())
 
 
 def test_a_forest_has_no_gradients(tmp_path: Path) -> None:
