@@ -159,8 +159,8 @@ HARDENED_PHOTO = replace(
 
 # Mirrored, and neither turned nor scaled: objects stand upright, and resampling blurs what tells
 # one from another. The classifier looks longer at a larger scale. Data sets of objects are large:
-# fewer epochs, and smaller teachers. On signs the adversarial teacher taught more of what holds
-# under attack than the normal one.
+# fewer epochs. On signs the adversarial teacher taught more of what holds under attack than the
+# normal one.
 _OBJECT_SCHEDULE = replace(
     _PHOTO_SCHEDULE, augmentation=Augmentation(shift=0.125, flip=True, contrast=0.2)
 )
@@ -174,7 +174,6 @@ PAPER_OBJECT = replace(
         depths=(1, 2, 1),
         schedule=replace(_OBJECT_SCHEDULE, epochs=24, learning_rate=4e-3, ema_decay=0.99),
     ),
-    teacher=Shape(widths=(32, 64, 128), depths=(0, 1, 1), residual=True, stem=16),
     student=Shape(widths=(24, 48, 80), depths=(0, 1, 2), residual=True, stem=16),
     normal_teacher=TeacherStage(
         schedule=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.0), attack=None
@@ -197,7 +196,6 @@ PAPER_OBJECT = replace(
 HARDENED_OBJECT = replace(
     HARDENED_PHOTO,
     classifier=PAPER_OBJECT.classifier,
-    teacher=Shape(widths=(40, 80, 128), depths=(0, 1, 1), stem=16),
     student=Shape(widths=(32, 64, 80), depths=(0, 1, 2), stem=16),
     normal_teacher=PAPER_OBJECT.normal_teacher,
     adversarial_teacher=replace(
