@@ -28,6 +28,7 @@ from training.run import Run
 from training.stages import train_classifier, train_student, train_teacher
 
 IMAGES_FILE = "digits.npy"
+LABELS = tuple("0123456789")
 # Each stage with the recipe's setting for it.
 STAGES = {
     "classifier": "classifier",
@@ -83,12 +84,12 @@ def _shortened(recipe: Recipe) -> Recipe:
 def _dataset(path: Path) -> Dataset:
     """Ten digits of each handwriting, (N, C, H, W)."""
     images = torch.from_numpy(np.load(path))
-    labels = torch.arange(len(images)) % 10
+    labels = torch.arange(len(images)) % len(LABELS)
     names = tuple(f"{label}/{row:05d}.png" for row, label in enumerate(labels.tolist()))
-    split = Split(images, labels, names, tuple("0123456789"))
+    split = Split(images, labels, names, LABELS)
     channels, height, width = images.shape[1:]
     spec = InputSpec(channels=3 if channels == 3 else 1, height=height, width=width)
-    return Dataset("digits", split, split.subset(range(10)), spec, "drawn for a benchmark")
+    return Dataset("digits", split, split.subset(range(len(LABELS))), spec, "drawn for a benchmark")
 
 
 def _rates(run: Run) -> dict[str, float]:

@@ -20,7 +20,7 @@ import torch
 from benchmarks.machine import busy_lines
 from benchmarks.measurement import spread
 from benchmarks.processes import ROOT
-from benchmarks.stage_speed import IMAGES_FILE, STAGES
+from benchmarks.stage_speed import IMAGES_FILE, LABELS, STAGES
 from benchmarks.table import ranged
 from training.digits import draw_digits
 from training.provenance import machine
@@ -48,11 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.processes < 1 or options.count < 1 or options.rounds < 1:
-        parser.error("--processes, --count and --rounds must be at least 1")
+    if options.processes < 1 or options.count < len(LABELS) or options.rounds < 1:
+        parser.error(f"--processes and --rounds must be at least 1, --count {len(LABELS)}")
     gpus = torch.cuda.device_count()
     if options.device == "cuda" and options.processes > gpus:
-        parser.error(f"--device cuda: {options.processes} processes want a GPU each, {gpus} found")
+        parser.error(
+            f"--device cuda: a GPU for each of --processes {options.processes}; found: {gpus}"
+        )
     torch.set_num_threads(1)  # as the processes that are measured; the table says so
     load_before = os.getloadavg()[0]
     counts = sorted({1, options.processes})
@@ -129,17 +131,20 @@ def report(
     yield from busy_lines(load_before)
     yield ""
     heads = [f"{count} process{'es' * (count > 1)}, images/s" for count in found]
-    yield _row("stage", [*heads, "ratio"])
-    yield "|---|" + "---:|" * (len(heads) + 1)
+    compared = ["ratio"] if len(columns) > 1 else []
+    yield _row("stage", [*heads, *compared])
+    yield "|---|" + "---:|" * len([*heads, *compared])
     for stage in STAGES:
         rates = [[speeds.images_per_s[stage] for speeds in column] for column in columns]
-        ratios = [after / before for before, after in zip(rates[0], rates[-1], strict=True)]
-        yield _row(stage, [ranged(spread(values)) for values in (*rates, ratios)])
+        if compared:
+            rates.append([after / before for before, after in zip(*rates, strict=True)])
+        yield _row(stage, [ranged(spread(values)) for values in rates])
+    blank = [""] * len(compared)
     memory = [_highest([speeds.memory_mib for speeds in column]) for column in columns]
-    yield _row("peak memory of each process, MiB", [*memory, ""])
+    yield _row("peak memory of each process, MiB", [*memory, *blank])
     if columns[0][0].gpu_memory_mib:
         memory = [_highest([speeds.gpu_memory_mib for speeds in column]) for column in columns]
-        yield _row("peak memory on each GPU, MiB", [*memory, ""])
+        yield _row("peak memory on each GPU, MiB", [*memory, *blank])
 
 
 def _row(title: str, cells: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def attempt(name: str, trial: Trial, *, grey_box: bool = False) -> Attacked:
     """
     protocol, victim = trial.protocol, victim_of(trial, grey_box=grey_box)
     run = partial(_attack_of(name, trial), victim, trial.images, trial.labels)
-    attacked = trial.attack(f"alone - {name}", run, victim)
+    attacked = trial.attack(f"{'classifier' if grey_box else 'end-to-end'} - {name}", run, victim)
     ball_is_held(attacked, trial.images, protocol.epsilon, protocol.norm)
     # Counted in one way, whatever the batches of the attack: a recount finds the same.
     return Attacked(attacked.images, is_correct(trial.pipeline(), attacked.images, trial.labels))

@@ -4,11 +4,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from app.bundle import CARD_FILE, WEIGHTS_FILE, Manifest, read_verified
 from training.card import Card
 from training.markdown import NORMS
 from training.publication import replace_files
 from training.report import report
+from training.state import digest_of
 from training.subject import Subject
 from training.trial import Protocol
 
@@ -64,19 +67,25 @@ def refuse_to_measure_less(bundle_dir: Path, subject: Subject, protocol: Protoco
     """
     if CARD_FILE not in subject.manifest.files:
         return
-    kept = Card.model_validate_json(read_verified(bundle_dir, subject.manifest, CARD_FILE))
+    try:
+        kept = Card.model_validate_json(read_verified(bundle_dir, subject.manifest, CARD_FILE))
+    except ValidationError:
+        return  # of another version of the program
     if kept.quick:
         return
+    test_images = digest_of(subject.test.images, subject.test.labels)
     lesser = {
         "shortened attacks": protocol.quick,
         f"{protocol.n} images": protocol.n < kept.n,
         f"{NORMS[protocol.norm]} {protocol.epsilon:.4g}": (protocol.norm, protocol.epsilon)
         != (kept.norm, kept.epsilon),
+        "other test images": test_images != kept.data_sha256,
         f"no {WEIGHTS_FILE}": not subject.has_weights and bool(kept.ablations),
     }
     reasons = [reason for reason, holds in lesser.items() if holds]
     if reasons:
         raise ValueError(
             f"{bundle_dir} has a card of {kept.n} images at {NORMS[kept.norm]} {kept.epsilon:.4g} "
-            f"that one with {', '.join(reasons)} does not replace; --out DIR writes it elsewhere"
+            f"that one with {', '.join(reasons)} does not replace; limbeck-train evaluate writes "
+            "it elsewhere with --out DIR"
         )

@@ -77,24 +77,28 @@ def check_accuracy(
         ClassifierError: it is at chance, or right far more often under another option, which the
             message names.
     """
-    answers = answers_of(options)
-    right = answers.argmax(1) == labels
+    answered = answers_of(options).argmax(1)
+    right = answered == labels
     accuracy = float(right.float().mean())
     shown = f"{name}: it is right on {accuracy:.0%} of {len(labels)} images"
     best, remedy = right, ""
     for option, other in _readings(options, channels):
         found = answers_of(other).argmax(1) == labels
-        if found.float().mean() > best.float().mean():
+        if found.sum() > best.sum():
             best, remedy = found, option
-    for found, order in _orders(answers.argmax(1), labels, class_names):
-        if found.float().mean() > best.float().mean():
-            best, remedy = found, "--labels " + ",".join(class_names[place] for place in order)
-    share = float(best.float().mean())
-    surely, _ = wilson_interval(int(best.sum()), len(best))
-    if share - accuracy > CLEARLY_BETTER and surely > accuracy:
-        raise ClassifierError(f"{shown}, and on {share:.0%} with {remedy}")
+    by_number = sorted(range(len(class_names)), key=lambda place: _by_number(class_names[place]))
+    found = torch.tensor(by_number)[answered] == labels
+    if found.sum() > best.sum():
+        best, remedy = found, _labels_option(by_number, class_names)
+    if not _clearly_better(best, right):
+        order, guessed = _confirmed_order(answered, labels, len(class_names))
+        if order:
+            best = torch.tensor(order)[answered] == labels
+            remedy = _labels_option(order, class_names, guessed)
+    if _clearly_better(best, right):
+        raise ClassifierError(f"{shown}, and on {float(best.float().mean()):.0%} with {remedy}")
     low, _ = wilson_interval(int(right.sum()), len(labels))
-    if low <= 1 / answers.shape[1]:
+    if low <= 1 / len(class_names):
         raise ClassifierError(
             f"{shown}, no more than chance; look at --scale, --mean, --std, --channel-order, "
             "--layout and --labels, and whether these are images that it was made for"
@@ -122,19 +126,36 @@ def _readings(options: ClassifierOptions, channels: int) -> Iterator[tuple[str, 
             yield f"--mean {numbers[0]} --std {numbers[1]}", replace(options, mean=mean, std=std)
 
 
-def _orders(
-    answers: Tensor, labels: Tensor, class_names: Sequence[str]
-) -> Iterator[tuple[Tensor, list[int]]]:
-    """Other orders that the answers (N,) may have, and which images are right by them.
+def _clearly_better(found: Tensor, before: Tensor) -> bool:
+    """Whether the first of two readings of the same images (N,) is right far more often."""
+    share, given = float(found.float().mean()), float(before.float().mean())
+    low, _ = wilson_interval(int(found.sum()), len(found))
+    return share - given > CLEARLY_BETTER and low > given
 
-    Folders `0` to `10` in the order of their numbers; and the order that one half of the images
-    tells, which the other half must confirm: with many classes some order fits any few images.
+
+def _labels_option(
+    order: list[int], class_names: Sequence[str], guessed: Sequence[int] = ()
+) -> str:
+    """The option that names the labels in an order, and which of them nothing speaks for."""
+    option = "--labels " + ",".join(class_names[place] for place in order)
+    if guessed:
+        names = ", ".join(class_names[order[answer]] for answer in guessed)
+        option += f"; where {names} stand is a guess, since no image tells"
+    return option
+
+
+def _confirmed_order(answers: Tensor, labels: Tensor, classes: int) -> tuple[list[int], list[int]]:
+    """The order that the images tell, and the answers whose place in it is a guess.
+
+    Both are empty where half of the images does not tell one that is clearly better on the other
+    half: with many classes some order fits any few images.
     """
-    by_number = sorted(range(len(class_names)), key=lambda place: _by_number(class_names[place]))
-    yield torch.tensor(by_number)[answers] == labels, by_number
     half = len(labels) // 2
-    learnt = _likely_order(answers[:half], labels[:half], len(class_names))
-    yield torch.tensor(learnt)[answers[half:]] == labels[half:], learnt
+    learnt, _ = _likely_order(answers[:half], labels[:half], classes)
+    confirmed = torch.tensor(learnt)[answers[half:]] == labels[half:]
+    if not _clearly_better(confirmed, answers[half:] == labels[half:]):
+        return [], []
+    return _likely_order(answers, labels, classes)
 
 
 def _by_number(name: str) -> list[tuple[bool, int, str]]:
@@ -143,10 +164,10 @@ def _by_number(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
-def _likely_order(answers: Tensor, labels: Tensor, classes: int) -> list[int]:
+def _likely_order(answers: Tensor, labels: Tensor, classes: int) -> tuple[list[int], list[int]]:
     """For each answer a class, so that those that come together most often belong together.
 
-    Answers that never come get the classes that are left.
+    Answers that are left get the classes that are left; they are told beside the order.
     """
     pairs = (answers * classes + labels).bincount(minlength=classes**2)
     order: dict[int, int] = {}
@@ -155,4 +176,5 @@ def _likely_order(answers: Tensor, labels: Tensor, classes: int) -> list[int]:
         if pairs[pair] and answer not in order and label not in order.values():
             order[answer] = label
     left = (label for label in range(classes) if label not in order.values())
-    return [order[answer] if answer in order else next(left) for answer in range(classes)]
+    whole = [order[answer] if answer in order else next(left) for answer in range(classes)]
+    return whole, [answer for answer in range(classes) if answer not in order]

@@ -171,8 +171,8 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--attack",
         metavar="NAME[,NAME]",
-        help="only these, end-to-end, and no card: fgsm, pgd, apgd-ce, apgd-t, fab-t, square, "
-        "autoattack",
+        help="only these, and no card; end-to-end unless --grey-box: fgsm, pgd, apgd-ce, apgd-t, "
+        "fab-t, square, autoattack",
     )
     command.add_argument(
         "--grey-box",

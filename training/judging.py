@@ -43,18 +43,18 @@ def evaluate(arguments: Namespace) -> None:
     Raises:
         ValueError: the arguments exclude each other, or a recount finds another result.
     """
-    if arguments.save is not None and arguments.attack is None:
-        raise ValueError("--save needs --attack: which examples?")
-    if arguments.grey_box and arguments.attack is None:
-        raise ValueError("--grey-box needs --attack: a card has both kinds of rows")
     if arguments.out is not None and (arguments.attack or arguments.recount):
         raise ValueError("--out takes a card: leave --attack and --recount out")
     if arguments.recount is not None:
-        if arguments.attack is not None:
-            raise ValueError("--recount runs no attack: leave --attack out")
+        if arguments.attack is not None or arguments.grey_box:
+            raise ValueError("--recount runs no attack: leave --attack and --grey-box out")
         _print_recount(arguments)
     elif arguments.attack is not None:
         _print_attempts(arguments)
+    elif arguments.save is not None:
+        raise ValueError("--save needs --attack: which examples?")
+    elif arguments.grey_box:
+        raise ValueError("--grey-box needs --attack: a card has both kinds of rows")
     else:
         evaluate_bundle(
             arguments.bundle,

@@ -33,7 +33,9 @@ class Shape:
 class Augmentation:
     """Random changes of each training image; zero switches one off."""
 
-    shift: Annotated[float, "at most, in both directions, as a share of the image's side"] = 0.0
+    shift: Annotated[
+        float, "at most, in both directions, as a share of the side; alone in whole pixels"
+    ] = 0.0
     rotation_degrees: Annotated[float, "at most, in both directions"] = 0.0
     scale: Annotated[float, "0.1: from 0.9 to 1.1"] = 0.0
     flip: Annotated[bool, "mirror half of the images, left to right"] = False

@@ -153,9 +153,9 @@ def _again(card: Card) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items()))
     commands = "\n".join(filter(None, (card.training, card.command)))
     whole = card.training and (
-        "The first command trains all networks and makes the card; the second makes it from their "
-        f"weights. A bundle may be shipped without its `{WEIGHTS_FILE}`: of the files that are "
-        "served `--from onnx` makes the rows that need neither teachers nor a surrogate.\n\n"
+        f"The first command trains, the second judges. Without `{WEIGHTS_FILE}`, which a bundle "
+        "may be shipped without, `--from onnx` makes the rows that need neither teachers nor a "
+        "surrogate.\n\n"
     )
     return (
         f"## Again\n\n```\n{commands}\n```\n\n{whole}"

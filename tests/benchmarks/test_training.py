@@ -30,6 +30,28 @@ def test_several_processes_are_measured(tmp_path: Path, monkeypatch: pytest.Monk
     assert [path.name for path in tmp_path.iterdir()] == [IMAGES_FILE]
 
 
+def test_a_recipe_for_colour_is_measured_by_one_process(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(
+        [
+            "--processes",
+            "1",
+            "--recipe",
+            "paper",
+            "--images",
+            "photo",
+            "--count",
+            "16",
+            "--rounds",
+            "1",
+        ]
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("Recipe paper for photo, 16 images an epoch, rounds: 1")
+    assert [line.split(" | ")[0] for line in lines[-5:-1]] == [f"| {stage}" for stage in STAGES]
+
+
 def speeds(rate: float, *memory: float, gpu: tuple[float, ...] = ()) -> Speeds:
     return Speeds({stage: rate for stage in STAGES}, memory, gpu)
 
@@ -59,16 +81,18 @@ def test_the_table_shows_the_memory_of_gpus() -> None:
 def test_one_process_alone_is_a_table_too() -> None:
     options = Namespace(recipe="paper", images="object", count=64, rounds=1, device="cpu")
     lines = list(report({1: [speeds(100, 400, gpu=(30,))]}, options, 0))
-    assert "| stage | 1 process, images/s | ratio |" in lines
-    assert "| student | 100 (100 to 100) | 1 (1 to 1) |" in lines
-    assert lines[-1] == "| peak memory on each GPU, MiB | 30 | |"
+    assert "| stage | 1 process, images/s |" in lines
+    assert "|---|---:|" in lines
+    assert "| student | 100 (100 to 100) |" in lines
+    assert lines[-1] == "| peak memory on each GPU, MiB | 30 |"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--processes", "0"], "must be at least 1"),
-        (["--device", "cuda", "--processes", "99"], "99 processes want a GPU each"),
+        (["--count", "9"], "--count 10"),
+        (["--device", "cuda", "--processes", "99"], "a GPU for each of --processes 99; found: "),
     ],
 )
 def test_what_cannot_be_measured_is_told_at_once(

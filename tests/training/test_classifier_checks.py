@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -96,15 +97,44 @@ def test_folders_in_the_order_of_their_numbers_are_named(seed: int) -> None:
 def test_an_order_of_many_labels_is_told_from_the_more_frequent_ones() -> None:
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(43, generator=generator)
-    labels = (torch.rand(500, generator=generator) ** 2 * 43).long()
+    labels = (torch.rand(500, generator=generator) ** 2 * 41).long()  # two classes have no image
     answers = functional.one_hot(order[labels], 43).float()
     names = [f"sign {number:02}" for number in range(43)]
     with pytest.raises(ClassifierError, match=r"and on (9\d|100)% with --labels sign") as refused:
         check_accuracy("mine.onnx", lambda _: answers, labels, names, options(), 3)
-    named = str(refused.value).partition("--labels ")[2].split(",")
+    listed, _, guess = str(refused.value).partition("--labels ")[2].partition("; where ")
+    named = listed.split(",")
     assert sorted(named) == names
-    for place in set(labels[:250].tolist()):  # those that the first half shows
-        assert named[int(order[place])] == names[place]
+    seen = set(labels.tolist())
+    assert all(named[int(order[place])] == names[place] for place in seen)
+    unseen = {names[place] for place in range(43) if place not in seen}
+    assert unseen and guess.endswith(" stand is a guess, since no image tells")
+    assert set(guess.partition(" stand")[0].split(", ")) == unseen
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_classifier_that_errs_is_still_told_the_order_of_the_numbers(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    names = sorted(str(number) for number in range(43))
+    numbers = torch.tensor([int(name) for name in names])
+    labels = torch.randint(43, (500,), generator=generator)
+    errs = torch.rand(500, generator=generator) < 0.1
+    given = torch.where(errs, torch.randint(43, (500,), generator=generator), numbers[labels])
+    answers = functional.one_hot(given, 43).float()
+    with pytest.raises(ClassifierError, match=r"--labels 0,1,2,3,4,.*,42$"):
+        check_accuracy("mine.onnx", lambda _: answers, labels, names, options(), 3)
+
+
+def test_a_mediocre_classifier_is_not_refused_for_the_halves_it_is_tried_on() -> None:
+    names = [f"c{number:02}" for number in range(20)]
+    for seed in range(300):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.randint(20, (256,), generator=generator)
+        errs = torch.rand(256, generator=generator) < 0.3
+        given = torch.where(errs, torch.randint(20, (256,), generator=generator), labels)
+        always = MagicMock(return_value=functional.one_hot(given, 20).float())
+        found = check_accuracy("mine.onnx", always, labels, names, options(), 3)
+        assert 0.5 < found < 0.9
 
 
 def test_many_classes_do_not_make_an_order_of_guesses() -> None:

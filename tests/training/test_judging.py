@@ -241,6 +241,8 @@ def test_without_weights_the_other_source_is_named(
         (["--save", "found.npy"], "--save needs --attack"),
         (["--attack", "fgsm", "--save", "found.png"], "saved as .npy"),
         (["--attack", "fgsm", "--recount", "found.npy"], "--recount runs no attack"),
+        (["--grey-box", "--recount", "found.npy"], "--recount runs no attack"),
+        (["--attack", "fgsm", "--out", "card"], "--out takes a card"),
         (["--recount", "found.npy"], "found.npy"),
     ],
 )
