@@ -54,7 +54,7 @@ serve: $(VENV)/.serve
 	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/classify?model=mnist'"
 	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/classify?model=mnist&purify=true'"
 	@echo "  curl -F file=@docs/digit.png 'localhost:$(PORT)/purify?model=mnist' -o purified.png"
-	@echo "  curl -F file=@docs/sign.png 'localhost:$(PORT)/classify?model=gtsrb-paper&purify=true'"
+	@echo "  curl -F file=@docs/sign.png 'localhost:$(PORT)/classify?model=gtsrb&purify=true'"
 	@LIMBECK_PORT=$(PORT) exec $(BIN)/python -m app
 
 # Tracing every line makes it a third longer, so it is done where it is asked for, as by .ci/run.
