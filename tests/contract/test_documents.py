@@ -104,8 +104,7 @@ def test_the_command_for_a_brought_classifier_is_understood() -> None:
     assert found is not None and found.source.endswith(".onnx")
     assert second in commands()[0]
     assert (
-        third.replace("photo.jpg", "docs/sign.png").replace("=images", "=gtsrb")
-        in (commands()[1])
+        third.replace("photo.jpg", "docs/sign.png").replace("=images", "=gtsrb") in (commands()[1])
     )
 
 
