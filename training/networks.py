@@ -21,6 +21,19 @@ def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Seq
     )
 
 
+class _Residual(nn.Module):
+    """Layers whose result is added to what they were given."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, features: Tensor) -> Tensor:
+        """As the features."""
+        added: Tensor = features + self.layers(features)
+        return added
+
+
 class ConvAutoencoder(nn.Module):
     """Convolutional autoencoder that maps an image to a purified image.
 
@@ -128,6 +141,8 @@ class Classifier(nn.Module):
         depths: extra convolutions in each stage, outermost first.
         classes: number of labels K.
         dropout: fraction of the pooled features that training drops.
+        stem: feature maps of a convolution at the image's own size before the first halving; 0: none.
+        residual: whether each extra convolution's result is added to what it was given.
 
     Shape:
         images: (N, C, H, W), float32 in [0, 1].
@@ -144,6 +159,8 @@ class Classifier(nn.Module):
         depths: Sequence[int],
         classes: int,
         dropout: float = 0.0,
+        stem: int = 0,
+        residual: bool = False,
     ) -> None:
         """Build the network; see the class."""
         super().__init__()
@@ -151,9 +168,13 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
         layers: list[nn.Module] = []
         inputs, kernel = channels, 5
+        if stem:
+            layers.append(_conv(channels, stem))
+            inputs, kernel = stem, 3
         for width, depth in zip(widths, depths, strict=True):
             layers.append(_conv(inputs, width, stride=2, kernel=kernel))
-            layers += [_conv(width, width) for _ in range(depth)]
+            extra = (_conv(width, width) for _ in range(depth))
+            layers += [_Residual(layer) if residual else layer for layer in extra]
             inputs, kernel = width, 3
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, classes))

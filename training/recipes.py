@@ -81,6 +81,12 @@ class ClassifierStage:
     schedule: Annotated[Schedule, "of the classifier"]
     dropout: Annotated[float, "share of features dropped before the last layer"] = 0.1
     label_smoothing: Annotated[float, "share of each label spread over all classes"] = 0.0
+    stem: Annotated[
+        int, "feature maps at the image's own size, before the halving stages; 0: none"
+    ] = field(default=0, metadata={"later": True})
+    residual: Annotated[bool, "add the result of each extra convolution to what it was given"] = (
+        field(default=False, metadata={"later": True})
+    )
 
 
 @dataclass(frozen=True)

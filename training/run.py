@@ -92,7 +92,15 @@ def warmth(batch: Batch, attack: Attack | None) -> float:
 def build_classifier(recipe: Recipe, channels: int, classes: int) -> Classifier:
     """The recipe's classifier, untrained."""
     stage = recipe.classifier
-    return Classifier(channels, stage.widths, stage.depths, classes, stage.dropout)
+    return Classifier(
+        channels,
+        stage.widths,
+        stage.depths,
+        classes,
+        stage.dropout,
+        stem=stage.stem,
+        residual=stage.residual,
+    )
 
 
 def build_purifier(shape: Shape, channels: int) -> ConvAutoencoder:

@@ -22,7 +22,7 @@ def small_networks(spec: InputSpec = SPEC, seed: int = 0) -> tuple[ConvAutoencod
     """A purifier and a classifier with ten classes, in eval mode."""
     torch.manual_seed(seed)
     purifier = ConvAutoencoder(spec.channels, (4, 8), (0, 1))
-    classifier = Classifier(spec.channels, (4, 8), (0, 1), 10)
+    classifier = Classifier(spec.channels, (4, 8), (0, 1), 10, stem=2, residual=True)
     for network in (purifier, classifier):
         for _ in range(3):
             network(torch.rand(8, *spec.shape))

@@ -55,8 +55,20 @@ def test_pixels_that_are_nearly_black_or_white_hardly_pass_the_sigmoid_changed()
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_classifier_gives_one_logit_per_class(shape: tuple[int, int, int]) -> None:
-    logits = Classifier(shape[0], (4, 8), (0, 1), 7)(torch.rand(5, *shape))
-    assert logits.shape == (5, 7)
+    for stem, residual in ((0, False), (3, True)):
+        network = Classifier(shape[0], (4, 8), (0, 1), 7, stem=stem, residual=residual)
+        assert network(torch.rand(5, *shape)).shape == (5, 7)
+
+
+def test_what_a_residual_classifier_adds_may_be_nothing() -> None:
+    plain = Classifier(1, (4,), (0,), 3, stem=2).eval()
+    deeper = Classifier(1, (4,), (1,), 3, stem=2, residual=True).eval()
+    deeper.load_state_dict(plain.state_dict(), strict=False)
+    added = deeper.features[-1].get_submodule("layers.0").get_parameter("weight")
+    images = torch.rand(5, 1, 8, 8)
+    assert not torch.equal(deeper(images), plain(images))
+    nn.init.zeros_(added)
+    assert torch.equal(deeper(images), plain(images))
 
 
 def test_skips_carry_detail_past_the_narrowest_layer() -> None:
@@ -69,7 +81,7 @@ def test_skips_carry_detail_past_the_narrowest_layer() -> None:
     assert not torch.equal(without_depth, network(torch.rand(1, 1, 8, 8)))
 
 
-@pytest.mark.parametrize("network", [autoencoder(), Classifier(1, (4, 8), (0, 1), 3, dropout=0.5)])
+@pytest.mark.parametrize("network", [autoencoder(), Classifier(1, (4, 8), (0, 1), 3, 0.5, 2, True)])
 def test_in_eval_mode_an_image_has_one_answer_whatever_its_batch(network: nn.Module) -> None:
     network.eval()
     images = torch.rand(6, 1, 16, 16)
