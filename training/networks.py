@@ -141,7 +141,7 @@ class Classifier(nn.Module):
         depths: extra convolutions in each stage, outermost first.
         classes: number of labels K.
         dropout: fraction of the pooled features that training drops.
-        stem: feature maps of a convolution at the image's own size before the first halving; 0: none.
+        stem: feature maps at the image's own size, before the first halving; 0: none.
         residual: whether each extra convolution's result is added to what it was given.
 
     Shape:
