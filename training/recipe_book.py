@@ -158,9 +158,9 @@ HARDENED_PHOTO = replace(
 )
 
 # Mirrored, and neither turned nor scaled: objects stand upright, and resampling blurs what tells
-# one from another. The classifier begins at the image's own size and is deeper. Data sets of objects are large:
-# fewer epochs. On signs the adversarial teacher taught more of what holds under attack than the
-# normal one.
+# one from another. The classifier begins at the image's own size and is deeper. Data sets of
+# objects are large: fewer epochs for the purifiers. On signs the adversarial teacher taught more of
+# what holds under attack than the normal one.
 _OBJECT_SCHEDULE = replace(
     _PHOTO_SCHEDULE, augmentation=Augmentation(shift=0.125, flip=True, contrast=0.2)
 )
