@@ -91,16 +91,14 @@ def measured(images: Path, count: int, recipe: str, variant: str, device: str) -
         SystemExit: it failed.
     """
     launch = ["-m", _WORKER]
+    options = ["--recipe", recipe, "--images", variant, "--device", device]
     if count > 1:
         torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
         launch = [*torchrun, *launch]
     with tempfile.TemporaryDirectory(dir=images.parent) as folder:
         (Path(folder) / IMAGES_FILE).hardlink_to(images)
         result = subprocess.run(
-            [
-                *(sys.executable, *launch, folder, "--recipe", recipe),
-                *("--images", variant, "--device", device),
-            ],
+            [sys.executable, *launch, folder, *options],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
@@ -125,8 +123,8 @@ def report(
     yield f"{machine(torch.device(options.device))}; PyTorch {torch.__version__}"
     yield (
         f"Recipe {options.recipe} for {options.images}, {options.count} images an epoch, rounds: "
-        f"{options.rounds}; the "
-        "median, and in brackets the lowest and highest round. Each process has one CPU thread."
+        f"{options.rounds}; the median, and in brackets the lowest and highest round. Each process "
+        "has one CPU thread."
     )
     yield from busy_lines(load_before)
     yield ""

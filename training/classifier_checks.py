@@ -1,6 +1,7 @@
 """Whether a classifier that was brought is what its options say: mistakes are found and named."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -81,15 +82,15 @@ def check_accuracy(
     right = answered == labels
     accuracy = float(right.float().mean())
     shown = f"{name}: it is right on {accuracy:.0%} of {len(labels)} images"
-    best, remedy = right, ""
-    for option, other in _readings(options, channels):
-        found = answers_of(other).argmax(1) == labels
-        if found.sum() > best.sum():
-            best, remedy = found, option
     by_number = sorted(range(len(class_names)), key=lambda place: _by_number(class_names[place]))
-    found = torch.tensor(by_number)[answered] == labels
-    if found.sum() > best.sum():
-        best, remedy = found, _labels_option(by_number, class_names)
+    others = [
+        (option, answers_of(other).argmax(1)) for option, other in _readings(options, channels)
+    ]
+    others.append((_labels_option(by_number, class_names), torch.tensor(by_number)[answered]))
+    best, remedy = right, ""
+    for option, found in others:
+        if (found == labels).sum() > best.sum():
+            best, remedy = found == labels, option
     if not _clearly_better(best, right):
         order, guessed = _confirmed_order(answered, labels, len(class_names))
         if order:
@@ -169,12 +170,13 @@ def _likely_order(answers: Tensor, labels: Tensor, classes: int) -> tuple[list[i
 
     Answers that are left get the classes that are left; they are told beside the order.
     """
-    pairs = (answers * classes + labels).bincount(minlength=classes**2)
+    pairs = Counter(zip(answers.tolist(), labels.tolist(), strict=True))
     order: dict[int, int] = {}
-    for pair in pairs.argsort(descending=True, stable=True).tolist():
-        answer, label = divmod(pair, classes)
-        if pairs[pair] and answer not in order and label not in order.values():
+    left = dict.fromkeys(range(classes))
+    for answer, label in sorted(pairs, key=lambda pair: (-pairs[pair], pair)):
+        if answer not in order and label in left:
             order[answer] = label
-    left = (label for label in range(classes) if label not in order.values())
-    whole = [order[answer] if answer in order else next(left) for answer in range(classes)]
-    return whole, [answer for answer in range(classes) if answer not in order]
+            del left[label]
+    guessed = [answer for answer in range(classes) if answer not in order]
+    order |= zip(guessed, left, strict=True)
+    return [order[answer] for answer in range(classes)], guessed

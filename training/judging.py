@@ -102,11 +102,11 @@ def _print_attempts(arguments: Namespace) -> None:
         report(stand_in_note(subject.manifest))
     _print_estimate(trial, victim, names, differentiable=differentiable)
     _print_clean(subject, trial)
+    titles = [title_of(name, trial, grey_box=grey_box) for name in names]
     attacked = []
-    for name in names:
+    for name, title in zip(names, titles, strict=True):
         started = time.monotonic()
         attacked.append(attempt(name, trial, grey_box=grey_box))
-        title = title_of(name, trial, grey_box=grey_box)
         row = accuracy_row(name, title, attacked[-1].robust, defence="student")
         _print_row(row, time.monotonic() - started)
     worst = worst_of(attacked)
@@ -120,7 +120,7 @@ def _print_attempts(arguments: Namespace) -> None:
             chosen_of(subject, protocol),
             protocol,
             subject.manifest,
-            "; ".join(title_of(name, trial, grey_box=grey_box) for name in names),
+            "; ".join(titles),
         )
         report(f"wrote {arguments.save} and {describing(arguments.save).name}")
 

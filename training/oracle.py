@@ -4,6 +4,7 @@ import io
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import numpy as np
@@ -16,6 +17,7 @@ from training.attacks import Norm
 from training.client import Client, ServiceFailure
 
 Pixels = npt.NDArray[np.uint8]  # (N, C, H, W)
+_Told = TypeVar("_Told", bound=BaseModel)
 
 
 class _Version(BaseModel):
@@ -99,10 +101,7 @@ class Oracle:
         Raises:
             ServiceFailure: the service has no such model, or is no Limbeck.
         """
-        try:
-            models = _Models.model_validate(client.get("/models"))
-        except ValidationError as error:
-            raise ServiceFailure(f"{client.address} is no Limbeck: /models is another") from error
+        models = _told(client, "/models", _Models)
         name, _, number = (model or models.default).partition("@")
         for bundle in models.models:
             for version in bundle.versions:
@@ -119,13 +118,7 @@ class Oracle:
         Raises:
             ServiceFailure: the service does not answer, or is no Limbeck.
         """
-        try:
-            detail = _Detail.model_validate(self.client.get(f"/models/{self.name}"))
-        except ValidationError as error:
-            raise ServiceFailure(
-                f"{self.client.address} is no Limbeck: /models/{self.name} is another"
-            ) from error
-        for judged in detail.versions:
+        for judged in _told(self.client, f"/models/{self.name}", _Detail).versions:
             if judged.version == self.version and judged.card and judged.card.norm == norm:
                 return judged.card.epsilon
         return None
@@ -173,6 +166,14 @@ class Oracle:
         if len(answers) != len(images) or any(a.purified != self.purify for a in answers):
             raise ServiceFailure(f"{self.client.address} answers something else than was asked")
         return answers
+
+
+def _told(client: Client, path: str, kind: type[_Told]) -> _Told:
+    """What the service tells there, as far as an attack needs it."""
+    try:
+        return kind.model_validate(client.get(path))
+    except ValidationError as error:
+        raise ServiceFailure(f"{client.address} is no Limbeck: {path} is another") from error
 
 
 def png(image: Pixels) -> bytes:
