@@ -147,10 +147,10 @@ def classifier_file(options: ClassifierOptions) -> ClassifierFile | None:
         ClassifierError: it cannot be read or used.
     """
     path = Path(options.source)
+    if options.weights is not None and ":" not in options.source:
+        raise ClassifierError(f"{path.name}: a file has its weights inside; no --weights")
     if path.suffix != ".onnx":
         return None
-    if options.weights is not None:
-        raise ClassifierError(f"{path.name}: an ONNX file has its weights inside; no --weights")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -39,10 +39,6 @@ def exported_classifier(
     if options.layout not in (None, "chw"):
         raise ClassifierError(f"{options.source}: PyTorch's classifiers take --layout chw")
     scripted = ":" not in options.source
-    if scripted and options.weights is not None:
-        raise ClassifierError(
-            f"{options.source}: a TorchScript file has its weights inside; no --weights"
-        )
     network = _loaded(options.source) if scripted else _made(options)
     network.eval()
     for parameter in network.parameters():  # a ScriptModule cannot do it by itself

@@ -131,14 +131,19 @@ def test_what_is_not_the_same_in_pytorch_is_refused(
     [
         ({"scale": 16.0}, "say --gives probabilities"),
         ({"scale": 0.1, "gives": "probabilities"}, "with --scale 255"),
-        ({**DIGITS, "weights": Path("w.pt")}, "no --weights"),
         ({**DIGITS, "output": "output_label"}, "no float32"),
     ],
-    ids=["logits", "scale", "weights", "output"],
+    ids=["logits", "scale", "output"],
 )
 def test_a_wrong_option_is_named(tmp_path: Path, given: dict[str, Any], reason: str) -> None:
     with pytest.raises(ClassifierError, match=reason):
         brought(tmp_path / "mlp.onnx", by_scikit_learn("mlp"), digits(), **given)
+
+
+@pytest.mark.parametrize("source", ["net.onnx", "net.pt"])
+def test_weights_beside_a_file_that_has_them_are_refused(source: str) -> None:
+    with pytest.raises(ClassifierError, match=rf"{source}: .* its weights inside; no --weights"):
+        classifier_file(ClassifierOptions(source=source, weights=Path("w.pt")))
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

@@ -82,11 +82,6 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         exported(FACTORY, tmp_path / "w.pt")
 
 
-def test_weights_beside_a_file_that_has_them_are_refused() -> None:
-    with pytest.raises(ClassifierError, match=r"net\.pt: .* its weights inside; no --weights"):
-        exported("net.pt", Path("w.pt"))
-
-
 def test_images_of_the_wrong_kind_are_named() -> None:
     colour = SPEC.model_copy(update={"channels": 3})
     options = ClassifierOptions(source=FACTORY)
