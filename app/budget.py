@@ -6,6 +6,11 @@ from typing import Self
 
 from app.errors import QueueFull
 
+# A few large uploads must not shut out all others: this part of the bytes is left to requests that
+# hold less than that one, which many must do to use it up.
+_RESERVED_SHARE = 4
+_SMALL_SHARE = 256
+
 # After a second the queue has moved, whatever its length: a batch takes milliseconds.
 RETRY_AFTER = {"Retry-After": "1"}
 
@@ -38,13 +43,24 @@ class ByteBudget:
             self.held_bytes += size_bytes
             self._on_change(size_bytes)
 
-    def check(self, size_bytes: int) -> None:
+    def check(self, size_bytes: int, held_bytes: int = 0) -> None:
         """Refuse what would not fit at the moment.
+
+        Args:
+            size_bytes: to be held.
+            held_bytes: by the same request already.
 
         Raises:
             QueueFull: it would not.
         """
-        if self.held_bytes + size_bytes > self.max_bytes:
+        reserved = self.max_bytes // _RESERVED_SHARE
+        room = self.max_bytes - self.held_bytes
+        if (
+            held_bytes + size_bytes > self.max_bytes // _SMALL_SHARE
+            and self.held_bytes - held_bytes > reserved  # there are other large ones
+        ):
+            room -= reserved
+        if size_bytes > room:
             raise QueueFull(
                 f"No room for {size_bytes} more bytes beside those of the requests that wait.",
                 headers=RETRY_AFTER,
@@ -64,7 +80,7 @@ class ByteHold:
         Raises:
             QueueFull: there is no room.
         """
-        self._budget.check(size_bytes)
+        self._budget.check(size_bytes, self._held_bytes)
 
     def add(self, size_bytes: int) -> None:
         """Hold more.
@@ -72,7 +88,7 @@ class ByteHold:
         Raises:
             QueueFull: there is no room; nothing was added.
         """
-        self._budget.check(size_bytes)
+        self._budget.check(size_bytes, self._held_bytes)
         self._held_bytes += size_bytes
         self._budget.change(size_bytes)
 

@@ -42,7 +42,7 @@ class ConnectionLimits:
         connections: at the same time.
         idle_s: between two requests.
         header_s: from the connection, or a request's first byte, to the end of its head.
-        body_s: for a body, and a second more for each `PACE_BYTES_PER_S` that have come.
+        body_s: that a body may lie behind a pace of `PACE_BYTES_PER_S`; so long it may be silent.
         write_s: for an answer, and a second more for each `PACE_BYTES_PER_S` that it has.
     """
 

@@ -69,10 +69,12 @@ class PngFile:
     Attributes:
         content: the file without text, profiles, animation and whatever follows its end.
         frames: how many frames the original announces (1: a still).
+        exif: the first EXIF block, wherever it stands; empty if there is none.
     """
 
     content: bytes
     frames: int
+    exif: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +241,11 @@ def read_png(content: bytes) -> PngFile:
     """The picture of a PNG, every chunk's check sum verified.
 
     Raises:
-        CorruptImage: a chunk is truncated or damaged, or there are too many.
+        CorruptImage: a chunk is truncated or damaged, or there are too many, or headers.
     """
     view = memoryview(content)
     kept: list[memoryview] = [view[:8]]
-    frames, position, whole = 1, 8, True
+    frames, exif, position, whole = 1, b"", 8, True
     for _ in range(MAX_PNG_CHUNKS):
         if position + 12 > len(content):
             raise CorruptImage("The PNG is truncated.")
@@ -252,11 +254,15 @@ def read_png(content: bytes) -> PngFile:
         end = position + 12 + length
         if end > len(content):
             raise CorruptImage("The PNG is truncated.")
+        if kind == b"IHDR" and position > 8:
+            raise CorruptImage("The PNG has a second header.")  # the one that decoders believe
         if kind in _PNG_KEPT:
             if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(
                 view[end - 4 : end], "big"
             ):
                 raise CorruptImage(f"The PNG's {kind.decode()} chunk fails its check sum.")
+            if kind == b"eXIf":
+                exif = exif or content[position + 8 : end - 4]
             kept.append(view[position:end])
         else:
             whole = False
@@ -265,5 +271,5 @@ def read_png(content: bytes) -> PngFile:
         position = end
         if kind == b"IEND":
             whole = whole and end == len(content)
-            return PngFile(content if whole else b"".join(kept), frames)
+            return PngFile(content if whole else b"".join(kept), frames, exif)
     raise CorruptImage(f"The PNG has more than {MAX_PNG_CHUNKS} chunks.")

@@ -161,7 +161,8 @@ def _open(content: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, int,
         _check_size(*png_size(content), max_pixels)
         png = read_png(content)
         image: Image.Image = PngImageFile(BytesIO(png.content))
-        return image, png.frames, orientation(image.info.get("exif", b""))
+        _check_size(*image.size, max_pixels)
+        return image, png.frames, orientation(png.exif)
     if kind == "WebP":
         _check_size(*webp_size(content), int(max_pixels * _WEBP_SHARE))
         webp = WebPImageFile(BytesIO(content))
@@ -201,9 +202,9 @@ def _with_channels(image: Image.Image, spec: InputSpec) -> Image.Image:
     """The image in the bundle's mode, L or RGB, by the rules in this module's docstring."""
     wanted = "L" if spec.channels == 1 else "RGB"
     if image.mode.startswith("I;16"):
-        image = Image.fromarray(_EIGHT_BITS[np.asarray(image)])
+        image = _eight_bits(image)
     if image.mode in {"LA", "PA", "RGBA"} or (
-        "transparency" in image.info and image.mode in {"L", "P", "RGB"}
+        "transparency" in image.info and image.mode in {"1", "L", "P", "RGB"}
     ):
         image = _over_white(image)
     if image.mode == wanted:
@@ -213,6 +214,15 @@ def _with_channels(image: Image.Image, spec: InputSpec) -> Image.Image:
     if image.mode == "P" and wanted == "L":
         image = image.convert("RGB")
     return image.convert(wanted)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as L, a level that is transparent as white."""
+    levels = np.asarray(image)
+    grey = _EIGHT_BITS[levels]
+    if "transparency" in image.info:
+        grey[levels == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -75,7 +75,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._stage = Stage.HEAD
         self._since = 0.0
-        self._body_bytes = 0
         self._unsent_since: float | None = None
         self._unsent_bytes = 0
         self._turned_away = False
@@ -131,7 +130,6 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._unparsed_bytes = 0
-        self._body_bytes = 0
         self._enter(Stage.BODY)
         if self._refused_at_once():
             return
@@ -142,7 +140,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come."""
         self._unparsed_bytes = 0
-        self._body_bytes += len(body)
+        # What comes faster than the pace buys no silence after it.
+        self._since = min(self.loop.time(), self._since + len(body) / PACE_BYTES_PER_S)
         if not self._dropping:
             super().on_body(body)
 
@@ -189,8 +188,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.flow.read_paused:
             self._since = now  # it is us who keep the client waiting
             return Stage.ANSWER, 0.0
-        if self._stage is Stage.BODY:
-            return Stage.BODY, now - self._since - self._body_bytes / PACE_BYTES_PER_S
         return self._stage, now - self._since
 
     def expire(self, stage: Stage) -> None:

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     keep_alive_s: float = Field(default=5.0, gt=0, description="between two requests")
     header_timeout_s: float = Field(default=10.0, gt=0, description="for a request's head")
     body_timeout_s: float = Field(
-        default=30.0, gt=0, description="for a request's body, and a second more for each 64 KiB"
+        default=30.0, gt=0, description="that a request's body may lie behind 64 KiB a second"
     )
     write_timeout_s: float = Field(
         default=30.0, gt=0, description="to fetch an answer, and a second more for each 64 KiB"

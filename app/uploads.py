@@ -157,22 +157,26 @@ async def _read_form(
             size += len(chunk)
             if size > limits.max_request_bytes:
                 raise too_large
-            hold.add(len(chunk))
+            before = form.kept_bytes
             parser.write(chunk)
+            hold.add(form.kept_bytes - before)
     except FormParserError as error:
         raise MalformedMultipart("The form cannot be parsed.") from error
     if not size:
         raise EmptyBody("Send a form with a part named 'file'.")
-    files = form.files()
-    hold.give_back(size - sum(map(len, files)))  # the form around the files was not kept
-    return files
+    return form.files()
 
 
 @dataclass(slots=True)
 class _Form:
-    """What the parser's callbacks gather: the parts named `file`, and the names of the others."""
+    """What the parser's callbacks gather: the parts named `file`, and the names of the others.
+
+    Attributes:
+        kept_bytes: of the files.
+    """
 
     limits: UploadLimits
+    kept_bytes: int = 0
     _files: list[bytearray] = field(default_factory=list)
     _others: list[str] = field(default_factory=list)
     _header: bytearray = field(default_factory=bytearray)
@@ -200,7 +204,7 @@ class _Form:
             raise MissingFile("The form needs a part named 'file'.")
         if self._others:
             raise InvalidParameter(
-                f"The form takes parts named 'file' only, not {self._others[0][:50]!r}; "
+                f"The form takes parts named 'file' only, not {self._others[0]!r}; "
                 "parameters belong into the query."
             )
         if not all(self._files):
@@ -228,7 +232,7 @@ class _Form:
 
     def _on_headers_finished(self) -> None:
         if self._name != "file":
-            self._others.append(self._name)
+            self._others.append(self._name[:50])
         elif len(self._files) >= self.limits.max_request_images:
             raise TooManyImages(f"A form may have {self.limits.max_request_images} files.")
         else:
@@ -241,6 +245,7 @@ class _Form:
         if len(file) + end - start > self.limits.max_image_bytes:
             raise _too_large(self.limits.max_image_bytes)
         file += memoryview(data)[start:end]
+        self.kept_bytes += end - start
 
     def _on_end(self) -> None:
         self._ended = True

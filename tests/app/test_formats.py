@@ -1,3 +1,5 @@
+import struct
+
 import pytest
 
 from app.errors import CorruptImage, NotAnImage, UnsupportedFormat
@@ -137,6 +139,13 @@ def test_a_png_loses_whatever_is_not_its_picture() -> None:
     plain = encoded(gradient(5, 3))
     laden = plain[:33] + png_chunk(b"zTXt", b"bomb") + png_chunk(b"iCCP", b"x") + plain[33:] + b"PK"
     assert read_png(laden).content == plain
+
+
+def test_a_png_with_a_second_header_is_refused() -> None:
+    plain = encoded(gradient(5, 3))
+    large = struct.pack(">IIBBBBB", 15_500, 15_500, 1, 0, 0, 0, 0)
+    with pytest.raises(CorruptImage, match="second header"):
+        read_png(plain[:33] + png_chunk(b"IHDR", large) + plain[33:])
 
 
 def test_a_png_with_a_damaged_chunk_is_refused() -> None:

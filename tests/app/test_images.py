@@ -68,7 +68,10 @@ MODES = [
     ("RGBA", (0, 0, 255, 0), "PNG", {}, (255, 255, 255), 255),
     ("RGBA", (0, 0, 0, 51), "PNG", {}, (204, 204, 204), 204),
     ("RGBA", (255, 0, 0, 255), "WebP", {"lossless": True}, (255, 0, 0), 76),
+    ("1", 0, "PNG", {"transparency": 0}, (255, 255, 255), 255),
     ("L", 77, "PNG", {"transparency": 77}, (255, 255, 255), 255),
+    ("I;16", 300, "PNG", {"transparency": 300}, (255, 255, 255), 255),
+    ("I;16", 300, "PNG", {"transparency": 301}, (1, 1, 1), 1),
     ("RGB", (1, 2, 3), "PNG", {"transparency": (1, 2, 3)}, (255, 255, 255), 255),
     ("I;16", 257 * 9 + 129, "PNG", {}, (10, 10, 10), 10),
     ("I;16", 65_535, "PNG", {}, (255, 255, 255), 255),
@@ -168,6 +171,17 @@ def test_exif_orientation_is_applied(orientation: int, format: str) -> None:
     expected = decode_image(encoded(upright), spec)
     assert np.abs(decoded.pixels.astype(int) - expected.pixels.astype(int)).max() <= 6
     assert (decoded.width, decoded.height) == upright.size
+
+
+def test_exif_at_the_end_of_a_png_is_applied() -> None:
+    image = gradient(16, 8)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    plain = encoded(image)
+    late = plain[:-12] + png_chunk(b"eXIf", exif.tobytes()[6:]) + plain[-12:]
+    assert (
+        decode_image(late, TINY).pixels == decode_image(plain, TINY).pixels[:, ::-1, ::-1]
+    ).all()
 
 
 def test_exif_that_cannot_be_read_is_ignored() -> None:

@@ -116,13 +116,23 @@ def test_overload_is_told_before_anything_is_read(content_type: str) -> None:
     assert unread == 2
 
 
-@pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=b"])
-def test_overload_stops_the_reading_of_a_body_of_unknown_length(content_type: str) -> None:
+@pytest.mark.parametrize(
+    ("content_type", "beginning"),
+    [
+        ("image/png", b""),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n',
+        ),
+    ],
+)
+def test_overload_stops_the_reading_of_a_body_of_unknown_length(
+    content_type: str, beginning: bytes
+) -> None:
     headers = {"content-type": content_type, "transfer-encoding": "chunked"}
     budget = ByteBudget(50)
-    error, unread = read(
-        [*pieces(*[b"--b\r\n" + b"x: y\r\n" * 5] * 3), END], headers, budget=budget
-    )
+    chunks = pieces(beginning + b"x" * 30, b"x" * 30, b"x")
+    error, unread = read([*chunks, END], headers, budget=budget)
     assert isinstance(error, QueueFull)
     assert (unread, budget.held_bytes) == (2, 0)
 

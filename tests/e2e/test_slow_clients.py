@@ -60,6 +60,16 @@ def test_a_request_that_does_not_come_is_told_so(hasty: Server, beginning: bytes
     wait_until(lambda: metric(hasty.client, TOO_SLOW) == before + 1)
 
 
+def test_what_came_quickly_buys_no_silence(hasty: Server) -> None:
+    mebibyte = 1 << 20  # 16 seconds at the slowest pace that is allowed
+    with connected(hasty.client) as connection:
+        began = time.monotonic()
+        connection.sendall(UPLOAD + b"Content-Length: %d\r\n\r\n" % (2 * mebibyte))
+        connection.sendall(bytes(mebibyte))
+        assert rest(connection).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - began < 16
+
+
 @pytest.mark.parametrize(
     "beginning",
     [b"", HEAD + b"\r\n"],
