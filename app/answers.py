@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from app.catalog import Catalog, Model
-from app.repository import Entry, Failure
+from app.catalog import Catalog, Failure, Model
+from app.repository import Entry
 from app.service import Inference
 from app.shift import Probabilities
 

@@ -151,10 +151,7 @@ def read_manifest_and_digest(folder: Path) -> tuple[Manifest, FileDigest]:
 
 
 def _parse_manifest(path: Path, content: bytes) -> Manifest:
-    try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise BundleError(f"{path}: is not JSON: {error}") from error
+    document = parse_json(path, content)
     schema = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
         raise BundleError(
@@ -168,6 +165,18 @@ def _parse_manifest(path: Path, content: bytes) -> Manifest:
         )
         raise BundleError(f"{path}: {problems}") from error
     return manifest
+
+
+def parse_json(path: Path, content: bytes) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        BundleError: it is not JSON, or nested beyond reason.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: is not JSON: {error}") from error
 
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:

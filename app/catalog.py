@@ -1,10 +1,10 @@
 """The bundles that are served: found, verified, loaded, warmed up, and looked up by name."""
 
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from app.bundle import (
     MANIFEST_FILE,
     BundleError,
     Manifest,
+    parse_json,
     read_manifest_and_digest,
     read_verified,
 )
 from app.engine import Engine, load_engine, warm_up
 from app.errors import UnknownModel
+from app.folders import find_bundles
 from app.sessions import Device
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,22 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A version on disk that was refused.
+
+    Attributes:
+        version: the name of its folder.
+        reason: which file, and why.
+        time: UTC, ISO 8601.
+    """
+
+    name: str
+    version: str
+    reason: str
+    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How bundles are loaded.
 
@@ -67,9 +85,16 @@ class Catalog:
     Args:
         models: at least one, unless the default is given.
         default: the bundle used when none is named, loaded or not; None: the first by name.
+        failures: what was refused when they were loaded.
     """
 
-    def __init__(self, models: Sequence[Model], default: str | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model],
+        default: str | None = None,
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        self.failures = failures
         self._bundles: dict[str, dict[int, Model]] = {}
         for model in sorted(models, key=lambda m: (m.manifest.name, m.manifest.version)):
             self._bundles.setdefault(model.manifest.name, {})[model.manifest.version] = model
@@ -131,12 +156,9 @@ def load_model(folder: Path, options: LoadOptions) -> Model:
         )
     card = None
     if CARD_FILE in manifest.files:
-        try:
-            card = json.loads(read_verified(folder, manifest, CARD_FILE))
-        except BundleError:
-            raise
-        except ValueError as error:
-            raise BundleError(f"{folder / CARD_FILE}: is not JSON: {error}") from error
+        card = parse_json(folder / CARD_FILE, read_verified(folder, manifest, CARD_FILE))
+        if not isinstance(card, dict):
+            raise BundleError(f"{folder / CARD_FILE}: holds no JSON object")
     engine = load_engine(folder, manifest, options.device, options.threads)
     warm_up(engine, folder, manifest, options.max_batch_size)
     model = Model(manifest, manifest_digest.sha256, card, engine)
@@ -146,19 +168,50 @@ def load_model(folder: Path, options: LoadOptions) -> Model:
     return model
 
 
-def load_catalog(models_dir: Path, default: str | None, options: LoadOptions) -> Catalog:
+def load_catalog(
+    models_dir: Path,
+    default: str | None,
+    options: LoadOptions,
+    versions: Container[str] | None = None,
+) -> Catalog:
     """Every bundle below `models_dir`, as `<name>/<version>/`.
 
+    A version that is not whole is left out, and among the catalog's failures, if another version of
+    its bundle is whole: what is served does not depend on whether a version came before the start.
+
+    Args:
+        models_dir: the folder.
+        default: the bundle used when none is named; None: the first by name.
+        options: how they are loaded.
+        versions: `name/version` of those that are to be loaded; None: all.
+
     Raises:
-        BundleError: the folder holds none, one is not whole, or the default is not there.
+        BundleError: the folder holds none, no version of one is whole, or the default is not there.
         DeviceError: the device cannot be used.
     """
     if not models_dir.is_dir():
         raise BundleError(f"{models_dir}: is no folder (LIMBECK_MODELS_DIR)")
-    folders = find_bundles(models_dir)
+    folders = [
+        folder
+        for folder in find_bundles(models_dir)
+        if versions is None or f"{folder.parent.name}/{folder.name}" in versions
+    ]
     if not folders:
         raise BundleError(f"{models_dir}: holds no bundle <name>/<version>/{MANIFEST_FILE}")
-    catalog = Catalog([load_model(folder, options) for folder in folders], default)
+    models: list[Model] = []
+    refused: dict[str, list[tuple[Failure, BundleError]]] = {}
+    for folder in folders:
+        try:
+            models.append(load_model(folder, options))
+        except BundleError as error:
+            failure = Failure(folder.parent.name, folder.name, without_root(error, models_dir))
+            refused.setdefault(failure.name, []).append((failure, error))
+    for name in refused.keys() - {model.manifest.name for model in models}:
+        raise refused[name][-1][1]
+    failures = [failure for found in refused.values() for failure, _ in found]
+    for failure in failures:
+        logger.error("refused %s@%s: %s", failure.name, failure.version, failure.reason)
+    catalog = Catalog(models, default, failures)
     if catalog.default not in catalog.bundles:
         names = ", ".join(catalog.bundles)
         raise BundleError(
@@ -168,23 +221,6 @@ def load_catalog(models_dir: Path, default: str | None, options: LoadOptions) ->
     return catalog
 
 
-def find_bundles(models_dir: Path) -> list[Path]:
-    """The folders `<name>/<version>/`, by name and version.
-
-    Names that begin with a dot belong to an export that is still being written.
-    """
-    bundles = sorted(path for path in models_dir.glob("*") if not path.name.startswith("."))
-    return [folder for bundle in bundles for folder in find_versions(bundle)]
-
-
-def find_versions(bundle: Path) -> list[Path]:
-    """The folders of a bundle's versions, ascending; none if there is no such bundle."""
-    return sorted(
-        (folder for folder in bundle.glob("*") if folder.is_dir() and is_version(folder.name)),
-        key=lambda folder: int(folder.name),
-    )
-
-
-def is_version(folder_name: str) -> bool:
-    """Whether a folder of this name holds a version."""
-    return folder_name.isascii() and folder_name.isdigit()
+def without_root(reason: object, models_dir: Path) -> str:
+    """A reason for whoever asks the service: where its folder lies is not his business."""
+    return str(reason).replace(f"{models_dir}/", "")

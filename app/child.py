@@ -1,6 +1,7 @@
 """One worker process, as its supervisor sees it."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -36,13 +37,20 @@ class Child:
         self._line, self._our_end = line
 
     @classmethod
-    async def start(cls, place: int, sockets: Sequence[socket.socket], metrics: Path) -> Self:
+    async def start(
+        cls,
+        place: int,
+        sockets: Sequence[socket.socket],
+        metrics: Path,
+        versions: Sequence[str] | None,
+    ) -> Self:
         """A new process.
 
         Args:
             place: its number among the workers.
             sockets: what it is to listen on.
             metrics: the folder of the workers' metrics.
+            versions: `name/version` of what it is to serve; None: whatever there is.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -51,7 +59,9 @@ class Child:
                 sys.executable,
                 "-m",
                 "app.worker",
-                *map(str, (place, *passed)),
+                str(place),
+                json.dumps(versions),
+                *map(str, passed),
                 pass_fds=passed,
                 # Before the metrics library is first imported there.
                 env={**os.environ, VARIABLE: str(metrics)},

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -68,12 +68,17 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None, spans: Spans | None = None) -> Application:
+def create_app(
+    settings: Settings | None = None,
+    spans: Spans | None = None,
+    versions: Container[str] | None = None,
+) -> Application:
     """The app with every bundle verified, loaded and warm; it serves once its lifespan begins.
 
     Args:
         settings: None reads the environment.
         spans: where traces are written; None does as the standard `OTEL_*` variables say.
+        versions: `name/version` of what is loaded; None: all there is.
 
     Raises:
         SettingsError: the environment cannot be used.
@@ -84,7 +89,7 @@ def create_app(settings: Settings | None = None, spans: Spans | None = None) -> 
     spans = spans or spans_wanted(os.environ)
     # Before anything is loaded, so that no change between the two is missed.
     watch = FolderWatch(settings.models_dir) if settings.watch else None
-    service = build_service(settings)
+    service = build_service(settings, versions)
     repository = Repository(
         service, settings.models_dir, _load_options(settings), watch, settings.watch
     )
@@ -137,15 +142,19 @@ def create_app(settings: Settings | None = None, spans: Spans | None = None) -> 
     return app
 
 
-def build_service(settings: Settings) -> Service:
+def build_service(settings: Settings, versions: Container[str] | None = None) -> Service:
     """The service behind the app, every bundle loaded; see `create_app` for what it raises."""
     limit_slack()
-    catalog = load_catalog(settings.models_dir, settings.default_model, _load_options(settings))
+    catalog = load_catalog(
+        settings.models_dir, settings.default_model, _load_options(settings), versions
+    )
     trim_memory()
     limits = Limits(
         settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_ms / 1000
     )
     metrics = Metrics()
+    for failure in catalog.failures:
+        metrics.model_loads.labels(failure.name, "refused").inc()
     budget = ByteBudget(settings.max_queue_bytes, metrics.queue_bytes.inc)
     return Service(
         catalog,

@@ -5,34 +5,18 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.bundle import MANIFEST_FILE, NAME_PATTERN, BundleError, digest
-from app.catalog import LoadOptions, Model, find_bundles, find_versions, load_model
+from app.catalog import Failure, LoadOptions, Model, load_model, without_root
 from app.errors import BundleRefused, UnknownModel
+from app.folders import find_bundles, find_versions
 from app.service import Service
 from app.sessions import DeviceError
 from app.watch import FolderWatch
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A version on disk that was refused.
-
-    Attributes:
-        version: the name of its folder.
-        reason: which file, and why.
-        time: UTC, ISO 8601.
-    """
-
-    name: str
-    version: str
-    reason: str
-    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +60,8 @@ class Repository:
         # Always the same thread: glibc gives each a pool of its own, and keeps a part of it.
         self._loader = ThreadPoolExecutor(1, "models")
         self._failures: dict[str, list[Failure]] = {}
+        for failure in service.catalog.failures:
+            self._failures.setdefault(failure.name, []).append(failure)
         self._following: asyncio.Task[None] | None = None
 
     @property
@@ -188,17 +174,13 @@ class Repository:
                     models.append(load_model(folder, self._options))
                     continue
             except (BundleError, DeviceError) as error:
-                failures.append(Failure(name, folder.name, self._without_root(str(error))))
+                failures.append(Failure(name, folder.name, without_root(error, self._models_dir)))
             except Exception:
                 logger.exception("%s cannot be loaded", folder)
                 failures.append(Failure(name, folder.name, "it cannot be loaded; see the log"))
             if old is not None and old not in models:
                 models.append(old)
         return folders, models, failures
-
-    def _without_root(self, reason: str) -> str:
-        """Callers read it: where the folder lies is not their business."""
-        return reason.replace(f"{self._models_dir}/", "")
 
 
 def _is_of(model: Model, folder: Path) -> bool:

@@ -11,8 +11,10 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from app.child import Child
+from app.folders import find_bundles
 from app.ledger import Ledger
 from app.settings import Settings
 from app.statuses import CUT_SHORT
@@ -57,6 +59,8 @@ class Supervisor:
         self._hurried = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
         self._cut_short = False
+        # What comes into the folder later is for no worker, also for none that replaces another.
+        self._versions = None if settings.watch else _versions(settings.models_dir)
 
     async def run(self) -> int:
         """Serve until a signal; the exit status.
@@ -115,7 +119,7 @@ class Supervisor:
         self._taken.add(place)
         try:
             self._ledger.open(place)
-            child = await Child.start(place, self._sockets, self._ledger.folder)
+            child = await Child.start(place, self._sockets, self._ledger.folder, self._versions)
         except OSError as error:
             raise WorkersFailed(f"a worker cannot be started: {error}") from error
         self._children.add(child)
@@ -181,6 +185,10 @@ class Supervisor:
             await asyncio.wait(self._retiring)
         for child in list(self._children):
             await child.wait()
+
+
+def _versions(models_dir: Path) -> list[str]:
+    return [f"{folder.parent.name}/{folder.name}" for folder in find_bundles(models_dir)]
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -1,10 +1,13 @@
 """The folder of bundles, looked at from time to time for what has changed in it."""
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from app.catalog import is_version
+from app.folders import is_version
+
+logger = logging.getLogger(__name__)
 
 # Of every file of every version: where it is, and when it was written how long.
 Signature = frozenset[tuple[str, str, int, int, int]]
@@ -24,6 +27,7 @@ class FolderWatch:
     def __init__(self, models_dir: Path) -> None:
         self._models_dir = models_dir
         self._known: dict[str, Signature] = {}
+        self._unreadable: set[str] = set()
         with suppress(OSError):  # whoever loads the bundles says that the folder cannot be read
             self._known = self._signatures()
         self._last = self._known
@@ -55,12 +59,24 @@ class FolderWatch:
         return changed
 
     def _signatures(self) -> dict[str, Signature]:
-        """Bundle -> signature; what vanishes while one looks is left out."""
+        """Bundle -> signature; what vanishes while one looks is left out.
+
+        One that cannot be read stays as it is known: there may be folders that are none of ours.
+        """
         found = {}
         for name in _folders(self._models_dir):
-            with suppress(FileNotFoundError):
-                if signature := _signature(self._models_dir / name):
-                    found[name] = signature
+            try:
+                signature = _signature(self._models_dir / name)
+                self._unreadable.discard(name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if name not in self._unreadable:
+                    logger.warning("%s cannot be read: %s", self._models_dir / name, error.strerror)
+                self._unreadable.add(name)
+                signature = self._known.get(name, frozenset())
+            if signature:
+                found[name] = signature
         return found
 
 
@@ -80,4 +96,5 @@ def _signature(bundle: Path) -> Signature:
 def _folders(path: Path) -> list[str]:
     """Names of the folders in a folder, without those that are still being written."""
     with os.scandir(path) as entries:
-        return [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+        # By the path: an entry raises for a link that leads to itself.
+        return [e.name for e in entries if not e.name.startswith(".") and os.path.isdir(e.path)]

@@ -1,9 +1,10 @@
 """One process that serves: alone, or as one of several under a supervisor.
 
-`python -m app.worker PLACE LINE SOCKET...` is what the supervisor starts: its number among the
-workers, and the numbers of open files.
+`python -m app.worker PLACE VERSIONS LINE SOCKET...` is what the supervisor starts: its number among
+the workers, what it is to serve, and the numbers of open files.
 """
 
+import json
 import logging
 import math
 import os
@@ -11,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,12 +50,14 @@ class Company:
         count: tells the others how many connections it has.
         excess: how many more than another worker it has; None if it is alone.
         goes_on: whether the others take newcomers when this one does not any more.
+        versions: `name/version` of what all of them serve; None: whatever there is.
     """
 
     report: Callable[[Word, str], None] = lambda word, reason: None
     count: Callable[[int], None] = lambda connections: None
     excess: Callable[[], int] | None = None
     goes_on: Callable[[], bool] = lambda: False
+    versions: Container[str] | None = None
 
 
 def serve(
@@ -79,7 +82,7 @@ def serve(
     if settings.admin_port is not None:
         # 0 took a free port: the app must know which.
         settings = settings.model_copy(update={"admin_port": sockets[1].getsockname()[1]})
-    app = create_app(settings)
+    app = create_app(settings, versions=company.versions)
     service = app.state.wiring.service
     settle_objects()
     log.on_lost = service.metrics.lost_log_lines.inc
@@ -163,7 +166,8 @@ def _allow_files(wanted: int) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """A worker of a supervisor's; the exit status."""
-    place, line, *sockets = map(int, arguments)
+    versions = json.loads(arguments[1])
+    place, line, *sockets = map(int, (arguments[0], *arguments[2:]))
     end = WorkerEnd(socket.socket(fileno=line))
     threading.Thread(target=_end_with, args=(end,), name="line", daemon=True).start()
     metrics.use_place(place)
@@ -176,6 +180,7 @@ def run(arguments: Sequence[str]) -> int:
             # Twice the places: a worker may be retiring while its successor serves.
             lambda: shares.excess(place, 2 * settings.processes),
             lambda: end.closed,
+            versions,
         )
         log = configure_logs(settings.log_level)
         return serve(settings, [socket.socket(fileno=number) for number in sockets], log, company)

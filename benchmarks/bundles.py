@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from app.bundle import InputSpec
-from app.catalog import find_bundles
+from app.folders import find_bundles
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from app.bundle import CARD_FILE, MANIFEST_FILE, BundleError
-from app.catalog import Catalog, LoadOptions, find_bundles, load_catalog, load_model
+from app.catalog import Catalog, LoadOptions, load_catalog, load_model
 from app.errors import UnknownModel
+from app.folders import find_bundles
 from tests.bundles import Design, make_bundle, replace_file, rewrite_manifest
 
 OPTIONS = LoadOptions("cpu", 1, 2)
@@ -95,10 +96,43 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
         load_model(folder, OPTIONS)
 
 
-def test_a_card_that_is_not_json_is_refused(tmp_path: Path) -> None:
+def test_a_version_that_is_not_whole_is_left_out_where_another_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_bundle(tmp_path)
+    (tmp_path / "tiny" / "2").mkdir()
+    catalog = load_catalog(tmp_path, None, OPTIONS)
+    assert catalog.find(None).key == "tiny@1"
+    (failure,) = catalog.failures
+    assert (failure.name, failure.version) == ("tiny", "2")
+    assert failure.reason.startswith("tiny/2/bundle.json: cannot be read")
+    assert "refused tiny@2" in caplog.text
+
+
+def test_a_bundle_without_a_whole_version_is_refused(tmp_path: Path) -> None:
+    make_bundle(tmp_path)
+    (tmp_path / "other" / "1").mkdir(parents=True)
+    with pytest.raises(BundleError, match=r"other/1/bundle\.json: cannot be read"):
+        load_catalog(tmp_path, "tiny", OPTIONS)
+
+
+def test_only_the_versions_that_are_named_are_loaded(tmp_path: Path) -> None:
+    make_bundle(tmp_path)
+    make_bundle(tmp_path, version=2)
+    assert load_catalog(tmp_path, None, OPTIONS, ["tiny/1"]).find(None).key == "tiny@1"
+    with pytest.raises(BundleError, match="holds no bundle"):
+        load_catalog(tmp_path, None, OPTIONS, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"{", "is not JSON"), (b"[" * 200_000, "is not JSON"), (b"[]", "holds no JSON object")],
+    ids=["cut off", "endless", "list"],
+)
+def test_a_card_that_is_none_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     folder = make_bundle(tmp_path, design=Design(card={}))
-    replace_file(folder, CARD_FILE, b"{")
-    with pytest.raises(BundleError, match=r"card\.json: is not JSON"):
+    replace_file(folder, CARD_FILE, content)
+    with pytest.raises(BundleError, match=rf"card\.json: {reason}"):
         load_model(folder, OPTIONS)
 
 

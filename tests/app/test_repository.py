@@ -54,6 +54,22 @@ def test_a_version_broken_in_place_serves_on_as_it_was(
     assert (entry.ready, entry.reason) == (True, repository.failures[0].reason)
 
 
+def test_what_was_refused_at_the_start_is_told_until_it_is_whole(
+    tmp_path: Path, settings: Settings
+) -> None:
+    make_bundle(tmp_path, "tiny", 1)
+    (tmp_path / "tiny" / "2").mkdir()
+    service = build_service(settings.model_copy(update={"models_dir": tmp_path}))
+    repository = Repository(service, tmp_path, LoadOptions("cpu", 1, 2))
+    assert keys(service) == ["tiny@1"]
+    assert [failure.version for failure in repository.failures] == ["2"]
+    (tmp_path / "tiny" / "2").rmdir()
+    make_bundle(tmp_path, "tiny", 2)
+    asyncio.run(repository.load("tiny"))
+    assert keys(service) == ["tiny@1", "tiny@2"]
+    assert repository.failures == []
+
+
 def test_of_a_new_bundle_what_is_whole_is_served(
     tmp_path: Path, service: Service, repository: Repository
 ) -> None:

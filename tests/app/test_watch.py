@@ -1,5 +1,8 @@
+import errno
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,4 +79,28 @@ def test_a_volume_that_is_gone_unloads_nothing(models_dir: Path) -> None:
     assert [watch.look() for _ in range(3)] == [set(), set(), set()]
     models_dir.rmdir()
     away.rename(models_dir)
+    assert [watch.look(), watch.look()] == [set(), set()]
+
+
+def test_what_cannot_be_read_keeps_nothing_else_from_being_told(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (models_dir / "loop").symlink_to("loop")
+    scandir = os.scandir
+
+    def forbidden(path: Path) -> Any:
+        if Path(path).name in {"first", "lost+found"}:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    watch = FolderWatch(models_dir)
+    (models_dir / "lost+found").mkdir()
+    publish_bundle(models_dir, "second", 2)
+    monkeypatch.setattr(os, "scandir", forbidden)
+    assert [watch.look() for _ in range(3)] == [set(), {"second"}, set()]
+    told = sorted(record.getMessage() for record in caplog.records)
+    assert [message.partition(":")[0] for message in told] == [
+        f"{models_dir / name} cannot be read" for name in ("first", "lost+found")
+    ]
+    monkeypatch.undo()
     assert [watch.look(), watch.look()] == [set(), set()]

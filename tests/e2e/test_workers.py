@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.bundles import Design, make_bundle
+from tests.bundles import Design, make_bundle, publish_bundle
 from tests.images import PGM_TYPE, pgm
 from tests.server_process import TIMEOUT_S, Server, metric, refusal, server, wait_until
 
@@ -117,6 +117,28 @@ def test_a_bundle_that_no_worker_can_load_is_named_once(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1
     assert f"cannot start: {folder / 'purifier.onnx'}: has SHA-256" in failed.stderr
+
+
+def test_a_worker_that_replaces_another_serves_what_the_others_do(tmp_path: Path) -> None:
+    make_bundle(tmp_path)
+    with server(tmp_path, workers=2, shutdown_delay_s=0) as running:
+        running.log.next_with("2 of 2 workers are ready")
+        publish_bundle(tmp_path, "tiny", 2)
+        for victim in workers_of(running):
+            os.kill(victim, signal.SIGKILL)
+            running.log.next_with("2 of 2 workers are ready")
+        assert classify(running.client).json()["version"] == 1
+
+
+def test_a_version_that_is_not_whole_keeps_no_worker_from_being_replaced(tmp_path: Path) -> None:
+    make_bundle(tmp_path)
+    with server(tmp_path, workers=2, shutdown_delay_s=0, watch=0.1) as running:
+        running.log.next_with("2 of 2 workers are ready")
+        (tmp_path / "tiny" / "2").mkdir()
+        (victim, _) = workers_of(running)
+        os.kill(victim, signal.SIGKILL)
+        running.log.next_with("2 of 2 workers are ready")
+        assert classify(running.client).json()["version"] == 1
 
 
 def test_workers_end_with_their_supervisor(models_dir: Path) -> None:
