@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from app.bundle import WEIGHTS_FILE, BundleError, Provenance, read_manifest, read_verified
 from tests.training.outcomes import whole_manifest
+from tests.training.second_device import moved
 from tests.training.small_networks import SPEC, digit_images, small_networks
 from training.export import ParityError
 from training.publication import replace_files, write_bundle
@@ -62,17 +63,25 @@ def test_a_bundle_is_written_whole_and_versions_count_up(tmp_path: Path) -> None
     assert sorted(path.name for path in first.parent.iterdir()) == ["1", "2", "7"]
 
 
-class _Drifting(nn.Module):
-    """A purifier whose copies, which are exported, compute something else than it does."""
+def test_networks_on_another_device_are_exported(tmp_path: Path) -> None:
+    purifier, classifier = map(moved, small_networks())
+    whole_manifest(_write(tmp_path, networks={"student": purifier, "classifier": classifier}))
+    # They stay there, and it is a device that images on the CPU do not fit.
+    with pytest.raises(RuntimeError, match="same device"):
+        purifier(digit_images(1)[0])
 
-    def __init__(self, drift: float = 0.01) -> None:
+
+class _Drifting(nn.Module):
+    """A purifier whose copies, one of which is exported, compute something else than it does."""
+
+    def __init__(self, drift: float = 0.04) -> None:
         super().__init__()
         self.purifier = small_networks()[0]
         self.drift = drift
         self.eval()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Drifting":
-        return _Drifting(0.0)
+        return _Drifting(self.drift / 2)
 
     def forward(self, images: Tensor) -> Tensor:
         purified: Tensor = self.purifier(images) + self.drift
