@@ -177,6 +177,13 @@ def _introduce(training: Run) -> None:
         f"{dataset.spec.width}x{dataset.spec.height}x{dataset.spec.channels}, "
         f"{len(dataset.train.class_names)} classes, digest {dataset.sha256[:12]}"
     )
+    of_classes = torch.bincount(
+        training.validation.labels, minlength=len(dataset.train.class_names)
+    )
+    training.report(
+        f"{len(training.validation)} of the training images are for validation, "
+        f"{of_classes.min()} to {of_classes.max()} of a class"
+    )
 
 
 def _describe(training: Run) -> None:

@@ -4,7 +4,6 @@ Pixels go through `app.images`: a network is trained on exactly what the service
 """
 
 import hashlib
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -147,36 +146,6 @@ def load_split(
     return decoded
 
 
-def split_validation(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Training and validation images, separated by seed.
-
-    Files named `<group>_<number>.*` are frames of one group, near-copies of each other: a group
-    stays whole. A prefix that a whole class shares, as a camera gives it, makes no group.
-    """
-    groups: dict[str, list[int]] = {}
-    for index, name in enumerate(split.names):
-        frame = re.fullmatch(r"(.+)_\d+\.[^.]+", name)
-        groups.setdefault(frame[1] if frame else name, []).append(index)
-    class_sizes = Counter(name.split("/")[0] for name in split.names)
-    for key, members in list(groups.items()):
-        if len(members) == class_sizes[key.split("/")[0]]:
-            del groups[key]
-            groups.update({split.names[index]: [index] for index in members})
-    keys = sorted(groups)
-    order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist()
-    wanted = max(1, round(fraction * len(split)))
-    validation: list[int] = []
-    for position in order:
-        if len(validation) >= wanted:
-            break
-        validation += groups[keys[position]]
-    chosen = set(validation)
-    training = [index for index in range(len(split)) if index not in chosen]
-    if not training:
-        raise DataError("nothing is left to train on: all images are frames of one group")
-    return split.subset(training), split.subset(sorted(chosen))
-
-
 def _read(source: Path, splits: Sequence[str]) -> dict[str, list[tuple[str, bytes]]]:
     """For each split, pairs of `<class>/<file>` and content."""
     files: dict[str, list[tuple[str, bytes]]] = {split: [] for split in splits}
@@ -231,7 +200,7 @@ def _common_spec(sizes: Mapping[str, tuple[int, int]], source: Path) -> InputSpe
 
 
 def _digest(*splits: Split) -> str:
-    """SHA-256 over class names, shapes, labels and pixels."""
+    """SHA-256 over class names, shapes, labels and pixels; files that are renamed keep it."""
     digest = hashlib.sha256()
     for split in splits:
         digest.update(f"{split.class_names}{tuple(split.images.shape)}".encode())

@@ -12,12 +12,13 @@ from training.attacks import pgd
 from training.batch_norm import share_batch_norm
 from training.brought import BroughtClassifier
 from training.checkpoints import Checkpoint, fingerprint
-from training.data import Dataset, Split, split_validation, to_unit
+from training.data import Dataset, Split, to_unit
 from training.folding import fold_batch_norm
 from training.networks import Classifier, ConvAutoencoder
 from training.optimization import Batch, History, Task, epoch_seed, train
 from training.processes import ALONE, Processes
 from training.recipes import Attack, Recipe, Schedule, Shape
+from training.validation import split_validation
 
 _MEASURED_IMAGES = 500
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from app.bundle import WEIGHTS_FILE, BundleError, Manifest, read_manifest
 from training.adversary import Progress
 from training.attacks import Norm
-from training.data import Dataset, Split, load_split, name_of, split_validation, to_unit
+from training.data import Dataset, Split, load_split, name_of, to_unit
 from training.detection import shift_threshold, shifts
 from training.onnx_networks import rebuilt_networks, served_networks
 from training.recipes import Recipe, recipe_of
@@ -20,6 +20,7 @@ from training.stages import STAND_IN
 from training.state import State
 from training.trial import Protocol, Trial
 from training.unseen import unseen_radius
+from training.validation import split_validation
 from training.weights import networks_of, trained_networks
 
 Source = Literal["weights", "onnx", "served"]

@@ -60,8 +60,8 @@ def test_one_command_protects_a_classifier(
     labels = ["--labels", "left,right,top"]
     assert main(command("hardened", data, tmp_path, content, "--no-evaluate", *labels)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "the recipe hardened for photo"
-    assert "classifier: mine.onnx, SHA-256 " in lines[2]
+    assert lines[2] == "the recipe hardened for photo"
+    assert "classifier: mine.onnx, SHA-256 " in lines[3]
     bundle = tmp_path / "models" / "halves" / "1"
     manifest = read_manifest(bundle)
     assert read_verified(bundle, manifest, CLASSIFIER_FILE) == content

@@ -124,6 +124,7 @@ def test_training_ends_with_a_bundle_and_its_card(whole: tuple[Path, list[str]])
 def test_progress_tells_costs_epochs_and_time_left(whole: tuple[Path, list[str]]) -> None:
     _, lines = whole
     assert lines[0].startswith("digits: 200 training and 100 test images of 28x28x1, 10 classes")
+    assert "of the training images are for validation" in lines[1]
     assert sum("multiply-adds" in line for line in lines) == 3
     epochs = [line for line in lines if line.startswith("student: epoch")]
     assert len(epochs) == 2

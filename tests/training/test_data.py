@@ -17,7 +17,6 @@ from training.data import (
     load_dataset,
     load_split,
     name_of,
-    split_validation,
     to_unit,
 )
 from training.digits import write_digit_dataset
@@ -249,51 +248,9 @@ def test_one_split_names_its_unreadable_files(folder: Path) -> None:
         load_split(folder, "test", InputSpec(channels=1, height=4, width=6))
 
 
-def numbered(names: list[str]) -> Split:
-    """A split whose images carry their own position."""
-    images = torch.arange(len(names), dtype=torch.uint8)[:, None, None, None]
-    return Split(images, torch.zeros(len(names), dtype=torch.int64), tuple(names), ("a", "b"))
-
-
-def test_validation_images_are_chosen_by_seed() -> None:
-    split = numbered([f"a/{index:03d}.png" for index in range(200)])
-    training, validation = split_validation(split, 0.1, seed=3)
-    assert (len(training), len(validation)) == (180, 20)
-    assert not set(training.names) & set(validation.names)
-    assert split_validation(split, 0.1, seed=3)[1].names == validation.names
-    assert split_validation(split, 0.1, seed=4)[1].names != validation.names
-    assert validation.images.flatten().tolist() == [
-        split.names.index(name) for name in validation.names
-    ]
-
-
-def test_frames_of_one_track_stay_together() -> None:
-    tracks = [f"{label}/{track:05d}" for label in "ab" for track in range(10)]
-    split = numbered([f"{track}_{frame:05d}.jpg" for track in tracks for frame in range(6)])
-    training, validation = split_validation(split, 0.1, seed=0)
-
-    def of(part: Split) -> set[str]:
-        return {name.rpartition("_")[0] for name in part.names}
-
-    assert len(validation) == 12  # two whole tracks
-    assert not of(training) & of(validation)
-    assert of(training) | of(validation) == set(tracks)
-
-
-def test_a_prefix_that_a_whole_class_shares_is_no_track() -> None:
-    names = [f"{label}/IMG_{index:04d}.jpg" for label in "ab" for index in range(50)]
-    training, validation = split_validation(numbered(names), 0.1, seed=0)
-    assert len(validation) == 10
-    assert {name[0] for name in training.names} == {"a", "b"}
-
-
-def test_something_must_be_left_to_train_on() -> None:
-    with pytest.raises(DataError, match="nothing is left to train on"):
-        split_validation(numbered(["a/1.png", "b/1.png"]), 1.0, seed=0)
-
-
 def test_a_subset_keeps_images_labels_and_names_together() -> None:
-    split = numbered(["a/0", "a/1", "b/2"])
+    images = torch.arange(3, dtype=torch.uint8)[:, None, None, None]
+    split = Split(images, torch.tensor([0, 0, 1]), ("a/0", "a/1", "b/2"), ("a", "b"))
     subset = split.subset([2, 0])
     assert (subset.names, subset.images.flatten().tolist()) == (("b/2", "a/0"), [2, 0])
     assert len(subset) == 2
