@@ -25,11 +25,14 @@ from training.provenance import provenance_of
 from training.publication import write_bundle
 from training.recipe_book import RECIPES, Images
 from training.recipe_file import SUFFIX, read_recipe
-from training.recipes import Recipe, overridden, recipe_of, settings_of
+from training.recipes import Recipe, optimizer_steps, overridden, recipe_of, settings_of
 from training.resumption import Order, kept_order
 from training.run import Run, build_classifier, build_purifier
 from training.stages import run_stages
 from training.weights import save_networks
+
+# With fewer, networks of the recipes' learning rates have learnt next to nothing.
+_FEW_STEPS = 100
 
 
 def run(arguments: Namespace, command_line: Sequence[str], order: Order | None = None) -> None:
@@ -187,7 +190,7 @@ def _introduce(training: Run) -> None:
 
 
 def _describe(training: Run) -> None:
-    """Report multiply-adds and parameters of the networks that the recipe trains."""
+    """Report the size of the networks that the recipe trains, and stages that are very short."""
     recipe, spec = training.recipe, training.dataset.spec
     networks: dict[str, nn.Module] = {}
     if training.brought is None:
@@ -201,6 +204,13 @@ def _describe(training: Run) -> None:
         cost = multiply_adds(network, spec.shape)
         training.report(
             f"{name}: {cost:,} multiply-adds an image, {parameters(network):,} parameters"
+        )
+    steps = optimizer_steps(recipe, len(training.training))
+    few = [f"{stage} {count}" for stage, count in steps.items() if count < _FEW_STEPS]
+    if few:
+        training.report(
+            f"few optimizer steps, after which little is learnt: {', '.join(few)}; "
+            "more epochs or smaller batches make more of them"
         )
 
 

@@ -15,9 +15,11 @@ from training.card import Ablation, Card, Check, Cost, Row, Sweep
 from training.card_files import kept_history, refuse_to_measure_less, write_card
 from training.checks import (
     BrokenEvaluation,
+    chance_of,
     check_bad_purifier,
     check_eval_mode,
     check_model,
+    check_pixel_range,
     check_sweep,
     check_undefended,
     masking_checks,
@@ -177,6 +179,10 @@ def _check_models(subject: Subject, trial: Trial) -> None:
         check_eval_mode(network, name)
     check_model(trial.networks["classifier"], trial.images, trial.labels, "the classifier")
     check_model(trial.pipeline(), trial.images, trial.labels, "purifier and classifier")
+    if subject.manifest.classifier is not None:
+        check_pixel_range(
+            trial.networks["classifier"], trial.images, trial.labels, "the classifier"
+        )
 
 
 def _insist(trial: Trial, check: Callable[..., None], *findings: object) -> None:
@@ -209,7 +215,27 @@ def _checked_first(
     for name in purifiers(trial.networks):
         ablations.append(ablation_of(trial, name, bare))
         if name == "normal_teacher":
-            _insist(trial, check_bad_purifier, ablations[-1].end_to_end, bare_row)
+            check_teacher(trial, ablations[-1], bare_row)
     sweep = sweep_of(trial)
-    _insist(trial, check_sweep, sweep, trial.protocol.epsilon, trial.classes)
+    _insist(trial, check_sweep, sweep, trial.protocol.epsilon, chance_of(trial.labels))
     return tuple(ablations), sweep
+
+
+def check_teacher(trial: Trial, teacher: Ablation, bare_row: Row) -> None:
+    """Raise unless attacks break the normal teacher; one that learnt nothing cannot tell.
+
+    Args:
+        trial: takes the warning then.
+        teacher: attacked alone, and clean.
+        bare_row: the classifier alone, attacked.
+
+    Raises:
+        BrokenEvaluation: it withstands them.
+    """
+    if teacher.clean.low > chance_of(trial.labels):
+        _insist(trial, check_bad_purifier, teacher.end_to_end, bare_row)
+        return
+    trial.warnings.add(
+        f"through the normal teacher {teacher.clean.accuracy:.1%} of the clean images are right, "
+        "hardly more than by chance: it learnt too little to show whether attacks reach through it"
+    )

@@ -15,7 +15,7 @@ from training.attempts import (
     worst_of,
 )
 from training.card import Row, accuracy_row, wilson_interval
-from training.checks import check_model
+from training.checks import check_model, check_pixel_range
 from training.commands import device, report
 from training.data import to_unit
 from training.evaluation import evaluate_bundle
@@ -98,6 +98,10 @@ def _print_attempts(arguments: Namespace) -> None:
         "the classifier" if grey_box else "purifier and classifier",
         differentiable=differentiable,
     )
+    if subject.manifest.classifier is not None:
+        check_pixel_range(
+            trial.networks["classifier"], trial.images, trial.labels, "the classifier"
+        )
     if has_stand_in(trial.networks):
         report(stand_in_note(subject.manifest))
     _print_estimate(trial, victim, names, differentiable=differentiable)

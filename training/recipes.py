@@ -200,6 +200,22 @@ def batch_sizes(recipe: Recipe) -> dict[str, int]:
     return dict(found(settings_of(recipe), ""))
 
 
+def optimizer_steps(recipe: Recipe, images: int) -> dict[str, int]:
+    """Optimizer steps of each stage, on so many training images."""
+    schedules = {
+        "classifier": recipe.classifier.schedule,
+        "normal_teacher": recipe.normal_teacher.schedule,
+        "adversarial_teacher": recipe.adversarial_teacher.schedule,
+        "distillation": recipe.distillation.schedule,
+        "ablation": recipe.ablation,
+        "surrogate": recipe.surrogate,
+    }
+    return {
+        stage: schedule.epochs * max(1, images // schedule.batch_size)
+        for stage, schedule in schedules.items()
+    }
+
+
 def _built(wanted: Any, value: Any, path: str) -> Any:
     """The plain value as the wanted type."""
     origin, arguments = get_origin(wanted), get_args(wanted)

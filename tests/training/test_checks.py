@@ -12,9 +12,11 @@ from training.card import Row, Sweep, SweepPoint, accuracy_row
 from training.checks import (
     BrokenEvaluation,
     ball_is_held,
+    chance_of,
     check_bad_purifier,
     check_eval_mode,
     check_model,
+    check_pixel_range,
     check_sweep,
     check_undefended,
     masking_checks,
@@ -49,7 +51,6 @@ def _bytes_wanted(inner: nn.Module, images: Tensor) -> Tensor:
 SPOILT: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "probabilities": lambda inner, images: inner(images).softmax(1),
     "not deterministic": lambda inner, images: inner(images) + torch.randn(5),
-    "0..255": _bytes_wanted,
     "no gradient": lambda inner, images: inner(images.detach()),
     "not finite": lambda inner, images: inner(images) / 0.0,
 }
@@ -72,6 +73,18 @@ def test_a_spoilt_model_stops_the_evaluation(fault: str) -> None:
     images, labels = _images_and_labels()
     with pytest.raises(BrokenEvaluation, match=fault):
         check_model(_Wrapped(SPOILT[fault]), images, labels, "it")
+
+
+def test_a_brought_classifier_that_wants_bytes_stops_the_evaluation() -> None:
+    images, labels = _images_and_labels()
+    check_pixel_range(_Wrapped(_centred), images, labels, "it")
+    check_model(_Wrapped(_bytes_wanted), images, labels, "it")  # a recipe's may be as bad as that
+    with pytest.raises(BrokenEvaluation, match=r"it wants pixels of 0\.\.255"):
+        check_pixel_range(_Wrapped(_bytes_wanted), images, labels, "it")
+
+
+def test_chance_is_the_share_of_the_most_frequent_label() -> None:
+    assert chance_of(torch.tensor([3, 0, 3, 1])) == 0.5
 
 
 def test_batch_norm_in_train_mode_stops_the_evaluation() -> None:
@@ -125,10 +138,10 @@ def _sweep(*, far: float = 0.0, bare: float = 0.0, purified: float = 0.0) -> Swe
 )
 def test_the_sweep_must_fall_to_chance(sweep: Sweep, fault: str | None) -> None:
     if fault is None:
-        check_sweep(sweep, 0.3, classes=10)
+        check_sweep(sweep, 0.3, chance=0.1)
         return
     with pytest.raises(BrokenEvaluation, match=fault):
-        check_sweep(sweep, 0.3, classes=10)
+        check_sweep(sweep, 0.3, chance=0.1)
 
 
 def _standing(share: float) -> Tensor:

@@ -126,6 +126,7 @@ def test_progress_tells_costs_epochs_and_time_left(whole: tuple[Path, list[str]]
     assert lines[0].startswith("digits: 200 training and 100 test images of 28x28x1, 10 classes")
     assert "of the training images are for validation" in lines[1]
     assert sum("multiply-adds" in line for line in lines) == 3
+    assert any(line.startswith("few optimizer steps") for line in lines)
     epochs = [line for line in lines if line.startswith("student: epoch")]
     assert len(epochs) == 2
     assert "end-to-end" in epochs[0] and epochs[0].endswith("left)")

@@ -3,20 +3,25 @@
 import copy
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from app.bundle import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE, read_manifest, read_verified
+from tests.training.cards import make_card
 from tests.training.digit_bundles import SPEC
-from training.card import Card
+from tests.training.linear_trials import linear_trial
+from training.card import Card, accuracy_row
 from training.checks import BrokenEvaluation
 from training.data import load_dataset, to_unit
-from training.evaluation import evaluate_bundle
+from training.evaluation import check_teacher, evaluate_bundle
 from training.pictures import main as draw_picture
 from training.publication import replace_files, write_bundle
 from training.subject import Source
+from training.trial import Protocol
 
 HISTORY = {"classifier": [{"loss": 1.0, "clean": 0.5}, {"loss": 0.5, "clean": 0.9}]}
 
@@ -217,3 +222,27 @@ def test_an_attack_too_weak_to_mean_anything_stops_it(trained: Trained) -> None:
             progress=lambda line: None,
         )
     assert (trained.bundle / MANIFEST_FILE).read_bytes() == manifest
+
+
+@pytest.mark.parametrize(("clean", "breaks"), [(90, True), (35, False)])
+def test_a_teacher_that_learnt_nothing_says_nothing_about_attacks(clean: int, breaks: bool) -> None:
+    trial = linear_trial(Protocol.shortened(0.1))
+    trial.labels = torch.arange(40) % 3
+    row = partial(accuracy_row, "key", "Title", defence="normal_teacher")
+    teacher = (
+        make_card()
+        .ablations[0]
+        .model_copy(
+            update={
+                "clean": row(torch.arange(100) < clean),
+                "end_to_end": row(torch.arange(100) < 33),
+            }
+        )
+    )
+    bare = row(torch.arange(100) < 2)
+    if breaks:
+        with pytest.raises(BrokenEvaluation, match=r"keeps 33\.0%"):
+            check_teacher(trial, teacher, bare)
+    else:
+        check_teacher(trial, teacher, bare)
+    assert any("learnt too little" in warning for warning in trial.warnings) != breaks

@@ -6,7 +6,7 @@ import pytest
 
 from tests.training.book import every_recipe
 from training.recipe_book import HARDENED, PAPER, RECIPES
-from training.recipes import Recipe, overridden, recipe_of, settings_of
+from training.recipes import Recipe, optimizer_steps, overridden, recipe_of, settings_of
 
 
 @every_recipe
@@ -118,3 +118,9 @@ def test_settings_recorded_before_a_setting_existed_have_its_default() -> None:
     del older["unseen_l2"]
     assert recipe_of(older) == PAPER
     assert overridden(PAPER, ["unseen_l2=1.5"]).unseen_l2 == 1.5
+
+
+def test_steps_are_counted_for_every_stage() -> None:
+    steps = optimizer_steps(overridden(PAPER, ["ablation.batch_size=500"]), images=400)
+    assert steps["classifier"] == 3 * PAPER.classifier.schedule.epochs
+    assert steps["ablation"] == PAPER.ablation.epochs  # one batch of all there are
