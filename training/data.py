@@ -4,11 +4,10 @@ Pixels go through `app.images`: a network is trained on exactly what the service
 """
 
 import hashlib
-import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,15 +16,11 @@ from torch import Tensor
 from app.bundle import MOST_SIDE, InputSpec
 from app.errors import ServiceError
 from app.images import decode_image, header_size
+from training.data_files import DataError, raise_problems, read_files
 
 SPLITS = ("train", "test")
-_LISTED_PROBLEMS = 10
 _NEARLY_BLACK = 25  # of 255
 _MOST_BETWEEN = 0.2  # of all pixels; 0.09 in MNIST
-
-
-class DataError(ValueError):
-    """A data set that cannot be used; the message names the files."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ def load_dataset(
         DataError: a split or a class is missing, or files are unreadable or of an odd size;
             all of them are named at once.
     """
-    files = {split: sorted(found) for split, found in _read(source, SPLITS).items()}
+    files = {split: sorted(found) for split, found in read_files(source, SPLITS).items()}
     found = sorted({name.split("/")[0] for name, _ in files["train"]})
     names = tuple(class_names or found)
     if not set(found) <= set(names):
@@ -136,7 +131,7 @@ def load_split(
     Raises:
         DataError: as `load_dataset`.
     """
-    files = {split: sorted(_read(source, (split,))[split])}
+    files = {split: sorted(read_files(source, (split,))[split])}
     found = sorted({name.split("/")[0] for name, _ in files[split]})
     names = tuple(class_names or found)
     if not set(found) <= set(names):
@@ -144,36 +139,6 @@ def load_split(
         raise DataError(f"{source}: {split} has classes that the bundle lacks: {unknown}")
     (decoded,), _ = _decode(files, names, spec, source)
     return decoded
-
-
-def _read(source: Path, splits: Sequence[str]) -> dict[str, list[tuple[str, bytes]]]:
-    """For each split, pairs of `<class>/<file>` and content."""
-    files: dict[str, list[tuple[str, bytes]]] = {split: [] for split in splits}
-    try:
-        for path, content in _members(source):
-            parts = PurePosixPath(path).parts[-3:]
-            if len(parts) == 3 and parts[0] in files and not parts[2].startswith("."):
-                files[parts[0]].append((f"{parts[1]}/{parts[2]}", content))
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"{source}: cannot be read: {error}") from error
-    for split, found in files.items():
-        if not found:
-            raise DataError(f"{source}: no files {split}/<class>/*")
-    return files
-
-
-def _members(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Path and content of every regular file."""
-    if source.is_dir():
-        for path in source.glob("*/*/*"):
-            if path.is_file():
-                yield path.relative_to(source).as_posix(), path.read_bytes()
-        return
-    with tarfile.open(source, "r|*") as archive:
-        for member in archive:
-            stream = archive.extractfile(member)
-            if stream is not None:
-                yield member.name, stream.read()
 
 
 def _announced_spec(files: Mapping[str, Sequence[tuple[str, bytes]]]) -> InputSpec:
@@ -188,7 +153,7 @@ def _common_spec(sizes: Mapping[str, tuple[int, int]], source: Path) -> InputSpe
     """The one size of all images, in colour."""
     (width, height), _ = Counter(sizes.values()).most_common(1)[0]
     odd = [f"{name} ({w}x{h})" for name, (w, h) in sizes.items() if (w, h) != (width, height)]
-    _raise_problems(
+    raise_problems(
         odd, source, f"not of the common size {width}x{height}; give a size to resize to"
     )
     if max(width, height) > MOST_SIDE:
@@ -236,13 +201,5 @@ def _decode(
         labels = torch.tensor([numbers[name.split("/")[0]] for name, _ in found])
         names = tuple(name for name, _ in found)
         splits.append(Split(torch.from_numpy(pixels), labels, names, class_names))
-    _raise_problems(problems, source)
+    raise_problems(problems, source)
     return splits, sizes
-
-
-def _raise_problems(problems: Sequence[str], source: Path, what: str = "cannot be read") -> None:
-    """Name the bad files, if there are any."""
-    if problems:
-        more = len(problems) - _LISTED_PROBLEMS
-        listed = ", ".join(problems[:_LISTED_PROBLEMS]) + (f" and {more} more" if more > 0 else "")
-        raise DataError(f"{source}: {len(problems)} file(s) {what}: {listed}")

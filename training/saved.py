@@ -17,7 +17,8 @@ from app.bundle import CLASSIFIER_FILE, PURIFIER_FILE, FileDigest, Manifest, dig
 from training.adversary import Attacked, is_correct, logits_of
 from training.attacks import Norm, margin_loss
 from training.checks import ball_is_held
-from training.data import DataError, Split, to_unit
+from training.data import Split, to_unit
+from training.data_files import DataError
 from training.state import State
 from training.subject import Subject
 from training.trial import Protocol, Trial

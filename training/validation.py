@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from training.data import DataError, Split
+from training.data import Split
+from training.data_files import DataError
 
 
 def split_validation(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:

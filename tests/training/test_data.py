@@ -11,7 +11,6 @@ from app.bundle import InputSpec
 from app.images import DecodedImage, decode_image
 from training import data
 from training.data import (
-    DataError,
     Split,
     is_ink,
     load_dataset,
@@ -19,6 +18,7 @@ from training.data import (
     name_of,
     to_unit,
 )
+from training.data_files import DataError
 from training.digits import write_digit_dataset
 
 DATA = Path(os.environ.get("LIMBECK_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -219,6 +219,28 @@ def test_a_truncated_archive_is_named(folder: Path, tmp_path: Path, name: str, k
     archive.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
     with pytest.raises(DataError, match=f"{name}: "):
         load_dataset(archive)
+
+
+@pytest.mark.parametrize("name", ["pets.tar.xz", "pets.tar.gz", "pets.tar"])
+def test_an_archive_that_is_cut_anywhere_is_named(folder: Path, tmp_path: Path, name: str) -> None:
+    archive = packed(folder, tmp_path / name, "pets")
+    content = archive.read_bytes()
+    # A tar's last blocks are zeros that fill a record.
+    whole = len(content) if name != "pets.tar" else len(content.rstrip(b"\0")) // 512 * 512 + 1536
+    for keep in (*range(whole - 8, whole), *range(0, whole, max(1, whole // 20 // 512) * 512)):
+        archive.write_bytes(content[:keep])
+        with pytest.raises(DataError, match=f"{name}: cannot be read"):
+            load_dataset(archive)
+
+
+def test_links_to_nowhere_and_empty_classes_are_named(folder: Path) -> None:
+    (folder / "test" / "dog" / "lost.png").symlink_to(folder / "gone.png")
+    (folder / "train" / "horse").mkdir()
+    (folder / "train" / ".cache").mkdir()
+    with pytest.raises(
+        DataError, match=r"2 file\(s\) are .*: train/horse, test/dog/lost\.png"
+    ):
+        load_dataset(folder)
 
 
 def test_links_in_an_archive_are_no_files(folder: Path, tmp_path: Path) -> None:

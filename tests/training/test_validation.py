@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from training.data import DataError, Split
+from training.data import Split
+from training.data_files import DataError
 from training.validation import split_validation
 
 
