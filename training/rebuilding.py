@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from app.bundle import InputSpec
 from training.checks import zero_gradient_share
-from training.export import PARITY_BATCHES, ParityError
+from training.export import PARITY_BATCHES, ParityError, difference_of
 from training.onnx_importer import ImportedGraph, UnsupportedGraph
 from training.served_classifier import ImportedClassifier, ServedClassifier, ServedGraph
 
@@ -80,21 +80,12 @@ def check_same(
             expected, found = served(batch), network(batch)
         if gives == "probabilities":
             expected, found = expected.softmax(1), found.softmax(1)
-        largest = max(largest, _difference(expected, found))
-    # Written this way round so that NaN fails as well.
-    if not largest <= PARITY_TOLERANCE:
+        largest = max(largest, difference_of(expected, found))
+    if largest > PARITY_TOLERANCE:
         raise ParityError(
             f"{name}: in PyTorch it differs from onnxruntime by {largest:.3g}, more than "
             f"{PARITY_TOLERANCE:g}; attacks through it would not be attacks on it"
         )
-
-
-def _difference(expected: Tensor, found: Tensor) -> float:
-    """The largest difference, in units of the largest expected number if that is above 1."""
-    if found.shape != expected.shape:
-        return float("inf")
-    difference = (found - expected).abs().max() / max(1.0, float(expected.abs().max()))
-    return float(difference.nan_to_num(float("inf")))
 
 
 def _built(build: Callable[[], Network], pixels: Tensor) -> tuple[Network | None, tuple[str, ...]]:

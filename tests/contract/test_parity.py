@@ -9,7 +9,7 @@ from torch import Tensor
 
 from app.bundle import InputSpec
 from tests.training.small_networks import digit_images, small_networks
-from training.export import Kind, ParityError, check_parity, export_onnx
+from training.export import Kind, ParityError, check_parity, difference_of, export_onnx
 
 SPECS = [InputSpec(channels=1, height=28, width=28), InputSpec(channels=3, height=32, width=32)]
 
@@ -63,6 +63,25 @@ def test_a_graph_of_other_weights_is_refused_with_the_difference() -> None:
     content = export_onnx(other, "purifier", SPECS[0])
     with pytest.raises(ParityError, match=r"batch 1: graph and network differ by 0\.\d+"):
         check_parity(network, content, _images(SPECS[0]))
+
+
+def test_large_logits_may_differ_by_their_last_digits() -> None:
+    classifier = small_networks()[1]
+    with torch.no_grad():
+        classifier.get_parameter("head.1.weight").mul_(1e5)
+    images = _images(SPECS[0])
+    content = export_onnx(classifier, "classifier", SPECS[0])
+    assert check_parity(classifier, content, images) <= 1e-5
+    (found,) = onnxruntime.InferenceSession(content).run(None, {"images": images.numpy()})
+    assert np.abs(found - classifier(images).detach().numpy()).max() > 1e-4
+
+
+def test_what_is_not_a_number_is_no_parity() -> None:
+    numbers = torch.tensor([1.0, 2.0])
+    assert difference_of(numbers, numbers) == 0
+    for odd in (float("nan"), float("inf")):
+        spoilt = torch.tensor([1.0, odd])
+        assert difference_of(numbers, spoilt) == difference_of(spoilt, numbers) == float("inf")
 
 
 def test_a_graph_of_another_shape_is_refused() -> None:

@@ -237,9 +237,7 @@ def test_links_to_nowhere_and_empty_classes_are_named(folder: Path) -> None:
     (folder / "test" / "dog" / "lost.png").symlink_to(folder / "gone.png")
     (folder / "train" / "horse").mkdir()
     (folder / "train" / ".cache").mkdir()
-    with pytest.raises(
-        DataError, match=r"2 file\(s\) are .*: train/horse, test/dog/lost\.png"
-    ):
+    with pytest.raises(DataError, match=r"2 file\(s\) are .*: train/horse, test/dog/lost\.png"):
         load_dataset(folder)
 
 
