@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     if images:
         tell(f"the recipe {recipe.name} for {images}")
     if options is not None:
+        # A factory lies where the run was begun; an installed command looks into no folder itself.
+        sys.path.insert(0, str(order.folder))
         training.brought = bring(options, file, dataset)
         check_recipe(recipe, training.brought)
         tell(told(training.brought))

@@ -2,8 +2,6 @@
 
 import importlib
 import io
-import os
-import sys
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
@@ -58,9 +56,6 @@ def _made(options: ClassifierOptions) -> nn.Module:
     module, _, factory = options.source.partition(":")
     if not module or not factory:
         raise ClassifierError(f"{options.source}: a module is named as package.module:factory")
-    # An installed command does not look into the folder it is started in, as `python -m` does.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
         made = getattr(importlib.import_module(module), factory)()
     except (ImportError, AttributeError) as error:

@@ -1,6 +1,7 @@
 """One command from a user's file to a bundle with its card."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ from tests.training.brought_classifiers import by_hand, dataset_of, write_images
 from tests.training.tiny_runs import SPEC
 from training.card import Card
 from training.cli import main
+from training.data import load_dataset
 from training.onnx_importer import ImportedGraph
+from training.recipe_book import PAPER
+from training.recipes import settings_of
+from training.resumption import Order, kept_order
 from training.served_classifier import ImportedClassifier
 from training.weights import networks_of
 
@@ -156,3 +161,25 @@ def test_a_mistake_is_one_line_before_any_training(
     assert errors.startswith("limbeck-train: ") and errors.count("\n") == 1
     assert reason in errors
     assert not (tmp_path / "work").exists()
+
+
+def test_a_factory_is_found_from_another_folder_when_its_run_is_resumed(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, work = tmp_path / "begun", tmp_path / "work"
+    begun.mkdir()
+    (begun / "found_here.py").write_text("def made():\n    raise ValueError('found')\n")
+    order = Order(
+        command=("run", "paper", "--data", str(data), "--classifier", "found_here:made"),
+        folder=begun,
+        settings=settings_of(PAPER),
+        data_sha256=load_dataset(data).sha256,
+    )
+    with kept_order(work, order):
+        monkeypatch.setattr(sys, "path", sys.path.copy())
+        monkeypatch.chdir(tmp_path)
+        assert main(["resume", str(work)]) == 1
+    assert "found_here:made: cannot be made: ValueError: found" in capsys.readouterr().err
