@@ -73,7 +73,7 @@ class ImportedGraph(nn.Module):
         for name, buffer in self._buffer_of.items():
             values[name] = self.get_buffer(buffer)
         for node, dead in zip(self._nodes, self._dead, strict=True):
-            _run(node, values)
+            _run(node, values, images.device)
             for name in dead:
                 del values[name]
         return values[self.output]
@@ -152,19 +152,22 @@ def _folded(nodes: Sequence[Node], constants: dict[str, Tensor]) -> list[Node]:
     for node in nodes:
         if all(not name or name in constants for name in node.inputs):
             with torch.no_grad():
-                _run(node, constants)
+                _run(node, constants, torch.device("cpu"))
         else:
             left.append(node)
     return left
 
 
-def _run(node: Node, values: dict[str, Tensor]) -> None:
-    """Compute one node's outputs into the values."""
+def _run(node: Node, values: dict[str, Tensor], device: torch.device) -> None:
+    """Compute one node's outputs into the values; floats lie on the device, whatever made them."""
     inputs = [values[name] if name else None for name in node.inputs]
     try:
         result = OPERATORS[node.operator](node, *inputs)
     except UnsupportedNode as error:
         raise UnsupportedGraph([str(error)]) from error
-    results = result if isinstance(result, tuple) else (result,)
+    results = [
+        made.to(device) if made.is_floating_point() else made
+        for made in (result if isinstance(result, tuple) else (result,))
+    ]
     # Some operators have further outputs that nobody asked for, such as a mask.
     values.update(zip(node.outputs, results, strict=False))

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.training.onnx_models import computed, floats, model_of
 from tests.training.onnx_rows import ROWS, whole
+from tests.training.second_device import SECOND, SecondDevice, moved
 from training.onnx_importer import OPERATORS, ImportedGraph
 
 
@@ -59,6 +60,11 @@ CHAINS = {
         ("ReduceSum", "ones", "count", {"keepdims": 0}),
         ("Mul", "x count", "y", {}),
         constants={"halves": whole(1, 1, 2, 2)},
+    ),
+    "ones of that shape": chain(
+        ("Shape", "x", "sizes", {}),
+        ("ConstantOfShape", "sizes", "ones", {"value": numpy_helper.from_array(floats([1]))}),
+        ("Add", "x ones", "y", {}),
     ),
     "number of elements": chain(
         ("Size", "x", "count", {}),
@@ -110,6 +116,13 @@ def test_shapes_are_computed_for_every_batch(name: str, count: int) -> None:
     np.testing.assert_allclose(found.detach(), computed(CHAINS[name], values), atol=1e-5)
     found.square().sum().backward()
     assert images.grad is not None and bool(images.grad.any())
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_shapes_are_computed_for_images_on_another_device(name: str) -> None:
+    graph = moved(ImportedGraph(CHAINS[name]))
+    with SecondDevice():  # type: ignore[no-untyped-call]
+        assert graph(torch.rand(2, 3, 6, 5).to(SECOND)).device == SECOND
 
 
 def test_every_operator_has_a_row() -> None:
