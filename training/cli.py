@@ -160,7 +160,12 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", type=Path, help="as models/mnist/1")
     _add_data(command)
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--epsilon", type=float, help="in [0, 1] pixel units")
+    command.add_argument(
+        "--epsilon",
+        type=float,
+        help="in [0, 1] pixel units (default: the recipe's; with --norm l2 that of its unseen "
+        "threat)",
+    )
     command.add_argument("--norm", choices=("linf", "l2"), default="linf")
     command.add_argument(
         "--state", type=Path, metavar="DIR", help="keep results here, so that it can be resumed"

@@ -2,6 +2,7 @@
 
 import time
 from argparse import Namespace
+from functools import partial
 
 from torch import nn
 
@@ -108,15 +109,21 @@ def _print_attempts(arguments: Namespace) -> None:
     _print_clean(subject, trial)
     titles = [title_of(name, trial, grey_box=grey_box) for name in names]
     attacked = []
+    row_of = partial(
+        accuracy_row,
+        defence="student",
+        norm=protocol.norm,
+        epsilon=protocol.epsilon,
+        seed=protocol.seed,
+    )
     for name, title in zip(names, titles, strict=True):
         started = time.monotonic()
         attacked.append(attempt(name, trial, grey_box=grey_box))
-        row = accuracy_row(name, title, attacked[-1].robust, defence="student")
-        _print_row(row, time.monotonic() - started)
+        _print_row(row_of(name, title, attacked[-1].robust), time.monotonic() - started)
     worst = worst_of(attacked)
     if len(names) > 1:
         title = "Worst of them, image by image"
-        _print_row(accuracy_row("worst", title, worst.robust, defence="student"))
+        _print_row(row_of("worst", title, worst.robust))
     if arguments.save is not None:
         save_examples(
             arguments.save,
@@ -174,7 +181,8 @@ def _print_clean(subject: Subject, trial: Trial) -> None:
 
 
 def _print_row(row: Row, seconds: float | None = None) -> None:
-    """One accuracy with its interval."""
+    """One accuracy with its interval, and how far and by which chance an attack went."""
+    ball = "" if row.norm is None else f", {NORMS[row.norm]} {row.epsilon:.6g}, seed {row.seed}"
     took = "" if seconds is None else f", {duration(seconds)}"
     interval = f"{percent(row.accuracy)} ({percent(row.low)} to {percent(row.high)})"
-    report(f"{row.title}: {interval}, n = {row.n}{took}")
+    report(f"{row.title}: {interval}, n = {row.n}{ball}{took}")

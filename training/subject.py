@@ -113,14 +113,25 @@ def protocol_of(
     norm: Norm = "linf",
     quick: bool = False,
 ) -> Protocol:
-    """How the subject is attacked: by default as its recipe was trained for."""
+    """How the subject is attacked: by default as its recipe was trained for.
+
+    In L2, which no recipe trains for, the default is the radius of the unseen threat.
+
+    Raises:
+        ValueError: the recipe has no such radius, and none is given.
+    """
     make = Protocol.shortened if quick else Protocol
+    unseen_l2 = unseen_radius(subject.recipe, subject.manifest.input.channels)
+    if epsilon is None:
+        epsilon = unseen_l2 if norm == "l2" else subject.recipe.epsilon
+        if epsilon == 0:
+            raise ValueError("the bundle's recipe has unseen_l2=0: give --norm l2 an --epsilon")
     return make(
-        epsilon=epsilon if epsilon is not None else subject.recipe.epsilon,
+        epsilon=epsilon,
         norm=norm,
         n=min(n, len(subject.test)),
         seed=seed,
-        unseen_l2=unseen_radius(subject.recipe, subject.manifest.input.channels),
+        unseen_l2=unseen_l2,
     )
 
 

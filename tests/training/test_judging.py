@@ -47,13 +47,24 @@ def test_single_attacks_are_estimated_printed_and_leave_no_card(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("fgsm, square on 30 images: at most about ")
     interval = r"\d+\.\d % \(\d+\.\d % to \d+\.\d %\)"
-    for title, n in (("Clean, purified", 100), ("FGSM, cross-entropy loss", 30)):
-        assert any(re.match(rf"{title}: {interval}, n = {n}", line) for line in lines), title
+    attacked = "n = 30, L∞ 0.3, seed 0, "
+    for title, end in (("Clean, purified", "n = 100$"), ("FGSM, cross-entropy loss", attacked)):
+        assert any(re.match(rf"{title}: {interval}, {end}", line) for line in lines), title
     assert lines[-1].startswith("Worst of them, image by image: ")
     assert not (digit_bundle / CARD_FILE).exists()
     # A second run finds what was kept.
     assert _evaluate(digit_bundle, digit_data, *arguments) == 0
     assert not [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ...")]
+
+
+def test_in_l2_the_radius_is_that_of_the_unseen_threat(
+    digit_bundle: Path, digit_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--attack", "fgsm", "--norm", "l2", "--seed", "3"]
+    assert _evaluate(digit_bundle, digit_data, *arguments) == 0
+    assert ", n = 30, L2 2, seed 3, " in capsys.readouterr().out
+    assert _evaluate(digit_bundle, digit_data, *arguments, "--epsilon", "0.5") == 0
+    assert ", n = 30, L2 0.5, seed 3, " in capsys.readouterr().out
 
 
 def test_grey_box_the_classifier_alone_is_attacked(
