@@ -27,8 +27,8 @@ def attack(arguments: Namespace) -> None:
     """
     if arguments.epsilon is not None:
         Ball.within(arguments.norm, arguments.epsilon)  # what cannot be is told before any request
-    if arguments.n < 1 or arguments.queries < 2:
-        raise ValueError("--n must be at least 1 and --queries at least 2")
+    if arguments.queries < 2:
+        raise ValueError("--queries must be at least 2")
     if arguments.out is not None and arguments.out.exists():
         raise ValueError(f"{arguments.out} is there already; it was left as it is")
     with _service(arguments) as oracle:

@@ -3,19 +3,25 @@
 import argparse
 from pathlib import Path
 
+from training.ranges import COUNT, POSITIVE, SEED, argument
+
 
 def add_attack(command: argparse.ArgumentParser) -> None:
     """How hard a service is attacked."""
     add_service(command)
-    command.add_argument("--n", type=int, default=20, help="random test images to attack")
+    command.add_argument(
+        "--n", type=argument(int, COUNT), default=20, help="random test images to attack"
+    )
     command.add_argument(
         "--queries", type=int, default=1000, help="of one image, at most, the clean one included"
     )
     command.add_argument(
-        "--epsilon", type=float, help="in [0, 1] pixel units (default: of the bundle's card)"
+        "--epsilon",
+        type=argument(float, POSITIVE),
+        help="in [0, 1] pixel units (default: of the bundle's card)",
     )
     command.add_argument("--norm", choices=("linf", "l2"), default="linf")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=argument(int, SEED), default=0)
     command.add_argument("--out", type=Path, metavar="FILE.npy", help="keep the images as sent")
 
 

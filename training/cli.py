@@ -8,6 +8,7 @@ from pathlib import Path
 from training import recipe_commands
 from training.attack_options import add_attack, add_service
 from training.classifier_options import add_classifier
+from training.ranges import COUNT, POSITIVE, SEED, argument
 from training.recipe_book import IMAGES, RECIPES
 from training.recipe_file import SUFFIX
 
@@ -117,7 +118,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     add_classifier(command)
     command.add_argument("--out", type=Path, default=Path("models"), metavar="DIR")
     command.add_argument("--name", help="of the bundle (default: of the data set)")
-    command.add_argument("--version", type=int, help="of the bundle (default: the next)")
+    command.add_argument(
+        "--version", type=argument(int, COUNT), help="of the bundle (default: the next)"
+    )
     command.add_argument(
         "--work", type=Path, metavar="DIR", help="checkpoints (default: runs/<name of the bundle>)"
     )
@@ -128,7 +131,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         metavar="SETTING=VALUE",
         help="change a setting of the recipe, as distillation.schedule.epochs=3",
     )
-    command.add_argument("--size", type=int, help="resize all images to this width and height")
+    command.add_argument(
+        "--size", type=argument(int, COUNT), help="resize all images to this width and height"
+    )
     command.add_argument("--grey", action="store_true", help="with --size: make them grey")
     command.add_argument(
         "--no-evaluate", dest="evaluate", action="store_false", help="skip the robustness card"
@@ -159,10 +164,10 @@ def _recipe(name: str) -> str:
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", type=Path, help="as models/mnist/1")
     _add_data(command)
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=argument(int, SEED), default=0)
     command.add_argument(
         "--epsilon",
-        type=float,
+        type=argument(float, POSITIVE),
         help="in [0, 1] pixel units (default: the recipe's; with --norm l2 that of its unseen "
         "threat)",
     )
@@ -218,7 +223,9 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 
 
 def _add_protocol(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--n", type=int, default=1000, help="test images to attack")
+    command.add_argument(
+        "--n", type=argument(int, COUNT), default=1000, help="test images to attack"
+    )
     command.add_argument(
         "--quick", action="store_true", help="short attacks: a trial; its card says so"
     )

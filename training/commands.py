@@ -27,9 +27,10 @@ from training.publication import write_bundle
 from training.recipe_book import RECIPES, Images
 from training.recipe_file import SUFFIX, read_recipe
 from training.recipes import Recipe, optimizer_steps, overridden, recipe_of, settings_of
-from training.resumption import Order, kept_order
+from training.resumption import ORDER_FILE, Order, kept_order
 from training.run import Run, build_classifier, build_purifier
 from training.stages import run_stages
+from training.targets import check_version, check_writable, versions_in
 from training.weights import save_networks
 
 # With fewer, networks of the recipes' learning rates have learnt next to nothing.
@@ -59,8 +60,8 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     order.check_data(dataset.sha256)
     suffix = "" if recipe.name == "hardened" else f"-{recipe.name}"
     name = arguments.name or dataset.name + suffix
-    _check_bundle_to_be(name, dataset)
     work = arguments.work or Path("runs") / name
+    _check_bundle_to_be(name, dataset, arguments, work)
     training = Run(recipe, dataset, work, chosen, tell, processes=processes)
     processes.check_batches(recipe, len(training.training))
     _introduce(training)
@@ -117,11 +118,12 @@ def _recipe(
     return overridden(RECIPES[arguments.recipe][images], arguments.set), images
 
 
-def _check_bundle_to_be(name: str, dataset: Dataset) -> None:
+def _check_bundle_to_be(name: str, dataset: Dataset, arguments: Namespace, work: Path) -> None:
     """Say before hours of training what would stop the export after them.
 
     Raises:
-        ValueError: the bundle cannot have this name, or there are too few test images.
+        ValueError: the bundle cannot have this name or version, its folder cannot be written to, or
+            there are too few test images.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(f"a bundle cannot be called {name!r}; --name takes {NAME_PATTERN}")
@@ -130,6 +132,10 @@ def _check_bundle_to_be(name: str, dataset: Dataset) -> None:
             f"{dataset.name} has {len(dataset.test)} test images; the check of the exported "
             f"graphs needs {max(PARITY_BATCHES)}"
         )
+    folder = arguments.out / name
+    check_writable(folder, work)
+    if arguments.version is not None:
+        check_version(folder, arguments.version, begun=(work / ORDER_FILE).exists())
 
 
 def _published(training: Run, name: str, arguments: Namespace, command: str) -> Path:
@@ -159,7 +165,7 @@ def _published(training: Run, name: str, arguments: Namespace, command: str) -> 
 
 def _written_before(folder: Path, version: int | None, training: Run) -> Path | None:
     """The newest bundle of the folder (or that of the version), if it has the run's weights."""
-    versions = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    versions = versions_in(folder)
     newest = version if version is not None else max(versions, default=None)
     if newest is None or newest not in versions:
         return None

@@ -47,6 +47,7 @@ from training.subject import (
 )
 from training.surrogate_card import has_stand_in, through_surrogate
 from training.sweep import sweep_of
+from training.targets import check_writable
 from training.trial import Trial
 from training.unseen import attack_unseen, unseen_rows
 from training.white_box import WhiteBox, attack_classifier, attack_pipeline
@@ -109,6 +110,7 @@ def evaluate_bundle(
         refuse_to_measure_less(bundle_dir, subject, protocol)
     elif out.exists():
         raise ValueError(f"{out} is there already; it was left as it is")
+    check_writable(bundle_dir.resolve().parent if out is None else out, state_dir)
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
     # Before anything that takes long: a data set without training images shows here.
     threshold = threshold_of(subject, trial)

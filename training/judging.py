@@ -35,6 +35,7 @@ from training.subject import (
     trial_of,
 )
 from training.surrogate_card import has_stand_in, stand_in_note
+from training.targets import check_writable
 from training.trial import Trial
 
 
@@ -77,6 +78,7 @@ def _print_attempts(arguments: Namespace) -> None:
     """Accuracies without an attack and under each one that is asked for; no card."""
     if arguments.save is not None:
         describing(arguments.save)  # a name that cannot be saved under is noticed before the work
+    check_writable(arguments.save and arguments.save.parent, arguments.state)
     subject = load_subject(arguments.bundle, arguments.data, arguments.source)
     names = names_of(arguments.attack, len(subject.manifest.labels))
     protocol = protocol_of(

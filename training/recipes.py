@@ -1,8 +1,8 @@
 """What a recipe is: every number that training depends on, with its meaning, in one place.
 
 A recipe is a frozen tree of dataclasses. The meaning of a setting is part of its type: recipe files
-(`training.recipe_file`) take their comments from there. The recipes themselves are in
-`training.recipe_book`.
+(`training.recipe_file`) take their comments from there. So is its range: no number is negative, and
+most have narrower limits. The recipes themselves are in `training.recipe_book`.
 """
 
 import dataclasses
@@ -12,17 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from training.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, Range
+
 
 @dataclass(frozen=True)
 class Shape:
     """The size of a purifier: widths and depths of its halving stages, outermost first."""
 
-    widths: Annotated[tuple[int, ...], "feature maps after each halving stage"]
+    widths: Annotated[tuple[int, ...], "feature maps after each halving stage", COUNT]
     depths: Annotated[tuple[int, ...], "extra convolutions in each stage"]
     residual: Annotated[bool, "add the output to the image instead of replacing it"] = False
     contrast_gain: Annotated[
         float | None,
         "steepness of the sigmoid about mid-grey that pixels go through first; none: no sigmoid",
+        POSITIVE,
     ] = field(default=None, metadata={"later": True})
     stem: Annotated[
         int, "feature maps at the image's own size, around the halving stages; 0: none"
@@ -34,23 +37,27 @@ class Augmentation:
     """Random changes of each training image; zero switches one off."""
 
     shift: Annotated[
-        float, "at most, in both directions, as a share of the side; alone in whole pixels"
+        float, "at most, in both directions, as a share of the side; alone in whole pixels", SHARE
     ] = 0.0
     rotation_degrees: Annotated[float, "at most, in both directions"] = 0.0
-    scale: Annotated[float, "0.1: from 0.9 to 1.1"] = 0.0
+    scale: Annotated[float, "0.1: from 0.9 to 1.1", SHARE] = 0.0
     flip: Annotated[bool, "mirror half of the images, left to right"] = False
-    contrast: Annotated[float, "0.1: contrast from 0.9 to 1.1, brightness by up to 0.05"] = 0.0
+    contrast: Annotated[float, "0.1: contrast from 0.9 to 1.1, brightness by up to 0.05", SHARE] = (
+        0.0
+    )
 
 
 @dataclass(frozen=True)
 class Schedule:
     """How long and how fast a stage learns (AdamW, one cycle)."""
 
-    epochs: Annotated[int, "passes over the training images"]
-    batch_size: Annotated[int, "images in one step"] = 128
-    learning_rate: Annotated[float, "at the peak of the cycle"] = 3e-3
+    epochs: Annotated[int, "passes over the training images", COUNT]
+    batch_size: Annotated[int, "images in one step", COUNT] = 128
+    learning_rate: Annotated[float, "at the peak of the cycle", POSITIVE] = 3e-3
     weight_decay: Annotated[float, "of AdamW"] = 1e-4
-    ema_decay: Annotated[float, "a step, of the averaged weights; 0 keeps the last weights"] = 0.0
+    ema_decay: Annotated[
+        float, "a step, of the averaged weights; 0 keeps the last weights", SHARE
+    ] = 0.0
     augmentation: Annotated[Augmentation, "of this stage's images"] = Augmentation()
 
 
@@ -62,13 +69,14 @@ class Attack:
         Literal["classifier", "pipeline"],
         'what is attacked: the bare "classifier", or the "pipeline" of purifier and classifier',
     ]
-    steps: Annotated[int, "gradient steps"]
-    step: Annotated[float, "length of one, as a share of epsilon"]
-    epsilon_scale: Annotated[float, "radius as a multiple of the recipe's epsilon"] = 1.0
+    steps: Annotated[int, "gradient steps", COUNT]
+    step: Annotated[float, "length of one, as a share of epsilon", POSITIVE]
+    epsilon_scale: Annotated[float, "radius as a multiple of the recipe's epsilon", POSITIVE] = 1.0
     ramp_epochs: Annotated[float, "epsilon grows linearly from 0 over this many epochs"] = 0.0
     bare_share: Annotated[
         float,
         "share of each batch that is attacked through the bare classifier all the same",
+        SHARE,
     ] = field(default=0.0, metadata={"later": True})
 
 
@@ -76,11 +84,11 @@ class Attack:
 class ClassifierStage:
     """Natural training of the classifier."""
 
-    widths: Annotated[tuple[int, ...], "feature maps after each halving stage"]
+    widths: Annotated[tuple[int, ...], "feature maps after each halving stage", COUNT]
     depths: Annotated[tuple[int, ...], "extra convolutions in each stage"]
     schedule: Annotated[Schedule, "of the classifier"]
-    dropout: Annotated[float, "share of features dropped before the last layer"] = 0.1
-    label_smoothing: Annotated[float, "share of each label spread over all classes"] = 0.0
+    dropout: Annotated[float, "share of features dropped before the last layer", SHARE] = 0.1
+    label_smoothing: Annotated[float, "share of each label spread over all classes", SHARE] = 0.0
     stem: Annotated[
         int, "feature maps at the image's own size, before the halving stages; 0: none"
     ] = field(default=0, metadata={"later": True})
@@ -114,6 +122,7 @@ class StudentStage:
     normal_share: Annotated[
         tuple[float, float],
         "weight of the normal teacher on clean and on attacked images; the other has the rest",
+        SHARE,
     ] = (0.8, 0.5)
 
 
@@ -125,7 +134,7 @@ class Recipe:
     """
 
     name: Annotated[str, "of the recipe; unless it is hardened, the bundle's name ends with it"]
-    epsilon: Annotated[float, "L-inf radius, in [0, 1] pixel units"]
+    epsilon: Annotated[float, "L-inf radius, in [0, 1] pixel units", Range(0, 1, above=True)]
     classifier: Annotated[ClassifierStage, "first stage; frozen from then on"]
     teacher: Annotated[Shape, "of both teachers"]
     student: Annotated[Shape, "of the student, which is the purifier that is served"]
@@ -134,8 +143,10 @@ class Recipe:
     distillation: Annotated[StudentStage, "the student learns from both teachers"]
     ablation: Annotated[Schedule, "of each of the four ablation students"]
     surrogate: Annotated[Schedule, "of the separate pipeline that transfer attacks use"]
-    seed: Annotated[int, "of everything random"] = 0
-    validation_fraction: Annotated[float, "share of the training images kept for validation"] = 0.05
+    seed: Annotated[int, "of everything random", SEED] = 0
+    validation_fraction: Annotated[
+        float, "share of the training images kept for validation", SHARE
+    ] = 0.05
     ablation_seeds: Annotated[
         int, "students of each way of teaching in the ablation, of as many seeds; 0: no ablation"
     ] = field(default=1, metadata={"later": True})
@@ -156,7 +167,8 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     """The recipe that `settings_of` wrote.
 
     Raises:
-        ValueError: a setting is missing (unless it came later), unknown or of another type.
+        ValueError: a setting is missing (unless it came later), unknown, of another type or out of
+            its range.
     """
     recipe: Recipe = _built(Recipe, settings, "recipe")
     return recipe
@@ -166,7 +178,7 @@ def overridden(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
     """The recipe with `path.to.setting=value` applied, values in JSON.
 
     Raises:
-        ValueError: an assignment names no setting or has a value of another type.
+        ValueError: an assignment names no setting, or its value is of another type or out of range.
     """
     settings = settings_of(recipe)
     for assignment in assignments:
@@ -222,7 +234,7 @@ def _built(wanted: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         if not isinstance(value, Mapping):
             raise ValueError(f"{path} must be an object, got {value!r}")
-        hints = get_type_hints(wanted)
+        hints = get_type_hints(wanted, include_extras=True)
         fields = dataclasses.fields(wanted)
         needed = {item.name for item in fields if "later" not in item.metadata}
         wrong = (needed - set(value)) | (set(value) - {item.name for item in fields})
@@ -231,6 +243,13 @@ def _built(wanted: Any, value: Any, path: str) -> Any:
         return wanted(
             **{name: _built(hints[name], value[name], f"{path}.{name}") for name in value}
         )
+    if origin is Annotated:
+        kind, _, *ranges = arguments
+        built, allowed = _built(kind, value, path), ranges[0] if ranges else NOT_NEGATIVE
+        for number in built if isinstance(built, tuple) else (built,):
+            if isinstance(number, int | float) and number not in allowed:
+                raise ValueError(f"{path} must be {allowed}, got {number}")
+        return built
     if origin is types.UnionType:
         if value is None:
             return None

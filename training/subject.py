@@ -118,7 +118,8 @@ def protocol_of(
     In L2, which no recipe trains for, the default is the radius of the unseen threat.
 
     Raises:
-        ValueError: the recipe has no such radius, and none is given.
+        ValueError: the recipe has no such radius, and none is given; or it is more than an image
+            can be changed.
     """
     make = Protocol.shortened if quick else Protocol
     unseen_l2 = unseen_radius(subject.recipe, subject.manifest.input.channels)
@@ -126,6 +127,8 @@ def protocol_of(
         epsilon = unseen_l2 if norm == "l2" else subject.recipe.epsilon
         if epsilon == 0:
             raise ValueError("the bundle's recipe has unseen_l2=0: give --norm l2 an --epsilon")
+    if norm == "linf" and epsilon > 1:
+        raise ValueError(f"--epsilon is in [0, 1] pixel units: 8/255 is 0.0314; got {epsilon:g}")
     return make(
         epsilon=epsilon,
         norm=norm,

@@ -207,7 +207,9 @@ def test_a_run_is_not_resumed_with_other_data(
         (["--set", "distillation.epochs=3"], "no setting 'distillation.epochs'"),
         (["--name", "My Digits"], "a bundle cannot be called 'My Digits'"),
         (["--data", "nowhere"], "nowhere: cannot be read"),
-        (["--grey", "--size", "0"], "height"),
+        (["--grey", "--size", "100000"], "height"),
+        (["--out", __file__], f"{__file__}/digits cannot be written to: Not a directory"),
+        (["--set", "epsilon=8"], "recipe.epsilon must be above 0 and at most 1, got 8"),
         (["--grey"], "--grey changes the images only together with --size"),
     ],
 )
@@ -224,6 +226,17 @@ def test_a_mistake_is_one_line_before_any_training(
     assert errors.startswith("limbeck-train: ")
     assert message in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_that_is_taken_is_noticed_before_training(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models" / "digits" / "2").mkdir(parents=True)
+    where = ["--data", str(digits), "--out", str(tmp_path / "models")]
+    where += ["--work", str(tmp_path / "work"), "--version", "2"]
+    assert main(["run", "hardened", *where]) == 1
+    assert "digits/2 exists already; give another --version" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
 
 
 def test_too_few_test_images_are_noticed_before_training(
@@ -305,6 +318,30 @@ def test_a_misspelt_command_is_explained(
         main(arguments)
     assert raised.value.code == 2
     assert "usage: limbeck-train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["run", "hardened"], ["--n", "0"]),
+        (["run", "hardened"], ["--version", "0"]),
+        (["run", "hardened"], ["--size", "-28"]),
+        (["evaluate", "models/mnist/1"], ["--n", "-5"]),
+        (["evaluate", "models/mnist/1"], ["--seed", "-1"]),
+        (["evaluate", "models/mnist/1"], ["--epsilon", "0"]),
+        (["evaluate", "models/mnist/1"], ["--epsilon", "nan"]),
+        (["attack", "--url", "http://localhost"], ["--n", "0"]),
+        (["attack", "--url", "http://localhost"], ["--seed", "-1"]),
+        (["attack", "--url", "http://localhost"], ["--epsilon", "-0.1"]),
+    ],
+)
+def test_a_number_that_cannot_be_is_explained(
+    command: list[str], option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([*command, "--data", "d", *option])
+    assert raised.value.code == 2
+    assert f"argument {option[0]}: must be " in capsys.readouterr().err
 
 
 def test_no_threads_are_too_few(

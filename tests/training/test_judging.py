@@ -255,6 +255,11 @@ def test_without_weights_the_other_source_is_named(
         (["--grey-box", "--recount", "found.npy"], "--recount runs no attack"),
         (["--attack", "fgsm", "--out", "card"], "--out takes a card"),
         (["--recount", "found.npy"], "found.npy"),
+        (["--attack", "fgsm", "--epsilon", "8"], "--epsilon is in [0, 1] pixel units"),
+        (["--attack", "fgsm", "--save", f"{__file__}/found.npy"], "cannot be written to"),
+        (["--attack", "fgsm", "--state", __file__], f"{__file__} cannot be written to"),
+        (["--out", f"{__file__}/card"], f"{__file__}/card cannot be written to"),
+        (["--state", __file__], f"{__file__} cannot be written to"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_attack(

@@ -97,6 +97,18 @@ def test_overrides_reach_every_depth_and_type() -> None:
         ("distillation.attack=null", r"distillation\.attack must be an object"),
         ("distillation.attack={}", "are unknown or missing"),
         ("normal_teacher.attack=3", "must be an object, got 3"),
+        ("epsilon=8", r"recipe\.epsilon must be above 0 and at most 1, got 8\.0"),
+        ("seed=-1", r"recipe\.seed must be at least 0 .*, got -1"),
+        ("distillation.schedule.epochs=-3", r"epochs must be at least 1, got -3"),
+        ("ablation.batch_size=0", r"ablation\.batch_size must be at least 1, got 0"),
+        ("surrogate.learning_rate=-1", r"learning_rate must be above 0, got -1"),
+        ("surrogate.learning_rate=NaN", r"learning_rate must be above 0, got nan"),
+        ("surrogate.weight_decay=-1", r"weight_decay must be at least 0, got -1"),
+        ("distillation.attack.steps=0", r"attack\.steps must be at least 1, got 0"),
+        ("distillation.normal_share=[0.5, 2]", r"normal_share must be .*at most 1, got 2"),
+        ("student.widths=[4, 0]", r"student\.widths must be at least 1, got 0"),
+        ("student.contrast_gain=0", r"contrast_gain must be above 0, got 0"),
+        ("validation_fraction=1.5", r"validation_fraction must be .*at most 1, got 1\.5"),
     ],
 )
 def test_a_wrong_override_is_named(assignment: str, message: str) -> None:
