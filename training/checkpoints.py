@@ -1,13 +1,15 @@
 """Checkpoints: one file per stage, replaced atomically after every epoch."""
 
 import hashlib
+import io
 import json
-import os
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
+
+from training.files import write_whole
 
 
 class CheckpointError(ValueError):
@@ -41,12 +43,12 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+            state, identity = _read(self.path)
+        except Exception as error:  # nobody lists what unpickling makes of damaged bytes
             raise CheckpointError(
                 f"{self.path} cannot be read; remove it to train this stage anew"
             ) from error
-        if state.pop("identity") != self.identity:
+        if identity != self.identity:
             raise CheckpointError(
                 f"{self.path} was written by a run with other settings, data or seed; "
                 "give another --work folder, or remove it"
@@ -55,7 +57,16 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the file as a whole: a crash leaves the old one or the new one."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        torch.save({"identity": self.identity, **state}, partial)
-        os.replace(partial, self.path)
+        buffer = io.BytesIO()
+        torch.save({"identity": self.identity, **state}, buffer)
+        write_whole(self.path, buffer.getvalue())
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """The state of a file and its identity."""
+    content = path.read_bytes()
+    with ZipFile(io.BytesIO(content)) as archive:
+        if archive.testzip() is not None:  # PyTorch itself takes flipped bits as they are
+            raise BadZipFile("a checksum is wrong")
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state, state.pop("identity")

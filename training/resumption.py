@@ -1,6 +1,5 @@
 """What a run leaves in its work folder so that it can be resumed without its arguments."""
 
-import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.checkpoints import CheckpointError
+from training.files import write_whole
 
 ORDER_FILE = "run.json"
 
@@ -62,15 +62,14 @@ def kept_order(work: Path, order: Order) -> Iterator[None]:
     """Write the order; if the folder's checkpoints are another run's, put that one's order back."""
     path = work / ORDER_FILE
     before = path.read_bytes() if path.exists() else None
-    work.mkdir(parents=True, exist_ok=True)
-    _replace(path, order.model_dump_json(indent=2).encode() + b"\n")
+    write_whole(path, order.model_dump_json(indent=2).encode() + b"\n")
     try:
         yield
     except CheckpointError:
         if before is None:
             path.unlink()
         else:
-            _replace(path, before)
+            write_whole(path, before)
         raise
 
 
@@ -84,10 +83,3 @@ def placed(arguments: Namespace, folder: Path) -> Namespace:
         elif names_file:
             setattr(meant, name, str(folder / value))
     return meant
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Replace a file as a whole."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

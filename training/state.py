@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
+
+from training.files import write_whole
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -50,22 +51,30 @@ class State:
 
     def has(self, name: str) -> bool:
         """Whether the result is already there."""
-        return self.folder is not None and (self.folder / f"{name}.npz").exists()
+        return self._found(name) is not None
 
     def kept(self, name: str, compute: Callable[[], Mapping[str, npt.NDArray[Any]]]) -> Arrays:
         """The result of that name, computed only if it is not there yet."""
-        if self.folder is None:
-            return dict(compute())
-        path = self.folder / f"{name}.npz"
-        if path.exists():
-            with np.load(path, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
+        found = self._found(name)
+        if found is not None:
+            return found
         arrays = dict(compute())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        # Renamed into place, so that a kill in the middle leaves no half file behind.
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(buffer.getvalue())
-        partial.replace(path)
+        if self.folder is not None:
+            buffer = io.BytesIO()
+            np.savez(buffer, allow_pickle=False, **arrays)
+            write_whole(self.folder / f"{name}.npz", buffer.getvalue())
         return arrays
+
+    def _found(self, name: str) -> Arrays | None:
+        """The result of that name; None if it is not there, or its file is damaged."""
+        if self.folder is None:
+            return None
+        try:
+            content = (self.folder / f"{name}.npz").read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except Exception:  # nobody lists what zipfile and NumPy make of damaged bytes
+            return None

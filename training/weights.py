@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from app.bundle import (
@@ -15,6 +15,7 @@ from app.bundle import (
     Manifest,
     read_verified,
 )
+from training.files import write_whole
 from training.onnx_networks import served_classifier
 from training.recipes import Recipe, recipe_of
 from training.run import build_classifier, build_purifier
@@ -23,13 +24,17 @@ from training.stages import STAND_IN
 
 
 def save_networks(networks: Mapping[str, nn.Module], path: Path) -> None:
-    """Write the networks' parameters and buffers as `<network>.<tensor>`."""
+    """Write the networks' parameters and buffers as `<network>.<tensor>`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     tensors = {
         f"{key}.{name}": tensor.detach().cpu().contiguous()
         for key, network in networks.items()
         for name, tensor in network.state_dict().items()
     }
-    save_file(tensors, path)
+    write_whole(path, save(tensors))
 
 
 def load_networks(

@@ -4,6 +4,7 @@ from typing import NoReturn
 import pytest
 import torch
 
+from tests.training.full_disk import full_disk
 from training.checkpoints import Checkpoint, CheckpointError, fingerprint
 
 
@@ -53,6 +54,37 @@ def test_a_damaged_file_is_named(tmp_path: Path, keep: int) -> None:
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"student\.pt cannot be read; remove it"):
         checkpoint.load()
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "student.pt", "mine")
+    checkpoint.save({"epoch": 1, "network": torch.zeros(1000)})
+    content = checkpoint.path.read_bytes()
+    for place in range(0, len(content), 97):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x80
+        checkpoint.path.write_bytes(flipped)
+        try:
+            state = checkpoint.load()  # there are bytes that nothing hangs on
+            assert state is not None and torch.equal(state["network"], torch.zeros(1000))
+        except CheckpointError as error:
+            assert "student.pt cannot be read; remove it" in str(error)
+
+
+def test_a_file_of_another_program_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "student.pt"
+    torch.save({"weights": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match=r"student\.pt cannot be read"):
+        Checkpoint(path, "mine").load()
+
+
+def test_a_full_disk_leaves_the_old_state_and_is_told_with_the_name(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "student.pt", "mine")
+    checkpoint.save({"epoch": 1})
+    with full_disk(), pytest.raises(OSError, match=r"student\.pt"):
+        checkpoint.save({"epoch": 2, "network": torch.ones(1000)})
+    assert checkpoint.load() == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["student.pt"]
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from tests.training.full_disk import full_disk
 from tests.training.small_networks import small_networks
 from training.networks import ConvAutoencoder
 from training.state import Arrays, State, digest_of
@@ -32,6 +34,32 @@ def test_without_a_folder_nothing_is_kept() -> None:
 def test_a_killed_write_is_not_taken_for_a_result(tmp_path: Path) -> None:
     (tmp_path / "row.1.partial").write_bytes(b"half")
     assert State(tmp_path).kept("row", lambda: {"values": np.ones(1)})["values"].tolist() == [1]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -1])
+def test_a_damaged_result_is_computed_anew(tmp_path: Path, keep: int) -> None:
+    state = State(tmp_path)
+    state.kept("row", lambda: {"values": np.zeros(100), "words": np.array(["a"])})
+    path = tmp_path / "row.npz"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert not state.has("row")
+    assert state.kept("row", lambda: {"values": np.ones(1)})["values"].tolist() == [1]
+    assert state.kept("row", dict)["values"].tolist() == [1]
+
+
+def test_a_result_with_a_flipped_bit_is_computed_anew(tmp_path: Path) -> None:
+    State(tmp_path).kept("row", lambda: {"values": np.zeros(100)})
+    path = tmp_path / "row.npz"
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    assert not State(tmp_path).has("row")
+
+
+def test_a_full_disk_is_told_with_the_name(tmp_path: Path) -> None:
+    with full_disk(), pytest.raises(OSError, match=r"row\.npz"):
+        State(tmp_path).kept("row", lambda: {"values": np.zeros(1000)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_digest_tells_weights_images_and_settings_apart() -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from app.bundle import BundleError
+from tests.training.full_disk import full_disk
 from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe
 from training.recipes import Recipe
 from training.run import build_classifier, build_purifier
@@ -44,6 +45,12 @@ def test_the_same_networks_make_the_same_file(tmp_path: Path) -> None:
     for name in ("one", "two"):
         save_networks(networks, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_full_disk_is_told_with_the_name(tmp_path: Path) -> None:
+    with full_disk(), pytest.raises(OSError, match="weights"):
+        save_networks(networks_of(tiny_recipe()), tmp_path / "weights")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_networks_of_another_recipe_are_refused(tmp_path: Path) -> None:
