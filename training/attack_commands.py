@@ -15,6 +15,7 @@ from training.data import load_split
 from training.oracle import Oracle
 from training.siege import LEVELS, Ball, Outcome, besiege
 from training.spoils import Spoils, read_spoils, save_spoils
+from training.targets import check_writable
 
 _NORMS = {"linf": "L-inf", "l2": "L2"}
 
@@ -29,8 +30,10 @@ def attack(arguments: Namespace) -> None:
         Ball.within(arguments.norm, arguments.epsilon)  # what cannot be is told before any request
     if arguments.queries < 2:
         raise ValueError("--queries must be at least 2")
-    if arguments.out is not None and arguments.out.exists():
-        raise ValueError(f"{arguments.out} is there already; it was left as it is")
+    if arguments.out is not None:
+        if arguments.out.exists():
+            raise ValueError(f"{arguments.out} is there already; it was left as it is")
+        check_writable(arguments.out.parent)
     with _service(arguments) as oracle:
         ball = _ball(arguments, oracle)
         test = load_split(arguments.data, "test", oracle.spec, oracle.labels)

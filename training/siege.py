@@ -201,8 +201,8 @@ def besiege(
         report: takes a line of progress.
 
     Raises:
-        ServiceFailure, OutOfTime: before all clean images were answered; later failures end the
-            attack early, and the outcome says so.
+        ServiceFailure, OutOfTime: before all clean images were answered; later failures, and
+            Ctrl-C, end the attack early, and the outcome says so.
     """
     right = np.zeros(len(clean), np.bool_)
     for rows, answers in oracle.ask(clean):
@@ -233,8 +233,8 @@ def besiege(
                 attack.attack_single_run(
                     images, torch.tensor([places[labels[row]] for row in standing])
                 )
-    except (ServiceFailure, OutOfTime) as failure:
-        outcome.ended_early = str(failure)
+    except (ServiceFailure, OutOfTime, KeyboardInterrupt) as failure:
+        outcome.ended_early = str(failure) or "it was interrupted"
     return outcome
 
 

@@ -1,11 +1,13 @@
 """The images of an attack on a service, in a file that numpy reads without pickle."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from training.files import write_whole
 from training.oracle import Pixels
 from training.siege import Outcome
 
@@ -46,8 +48,9 @@ def save_spoils(outcome: Outcome, path: Path) -> None:
     records["clean"], records["sent"] = outcome.clean, outcome.sent
     records["label"], records["robust"] = labels, outcome.robust
     records["queries"] = outcome.queries
-    with path.open("wb") as file:  # a name would get .npy behind it
-        np.save(file, records)
+    buffer = io.BytesIO()
+    np.save(buffer, records)
+    write_whole(path, buffer.getvalue())
 
 
 def read_spoils(path: Path) -> Spoils:

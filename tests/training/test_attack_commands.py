@@ -32,7 +32,7 @@ def url(client: httpx.Client) -> str:
 def test_an_attack_is_reported_kept_and_agrees_with_its_recount(
     url: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "images.npy"
+    out = tmp_path / "found" / "images.npy"
     options = ["--no-purify", "--model", "tiny", "--epsilon", "0.4", "--queries", "20"]
     assert main(["attack", "--url", url, "--data", str(data), *options, "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -115,6 +115,7 @@ def test_a_rate_limit_that_nobody_can_wait_for_is_told(
         (["--model", "tiny@2"], "tiny@2 has no robustness card for L-inf: how far may .*--epsilon"),
         (["--epsilon", "0.3", "--data", "nowhere"], "nowhere: cannot be read"),
         (["--out", __file__], "is there already; it was left as it is"),
+        (["--out", f"{__file__}/images.npy"], "cannot be written to: Not a directory"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -138,16 +138,29 @@ def grey_reply(*probabilities: float, purified: bool = False) -> Reply:
     return Reply(body=json.dumps(answers).encode())
 
 
-def test_an_attack_that_the_service_ends_keeps_what_it_found() -> None:
+def interrupt(seconds: float) -> None:
+    """What Ctrl-C does to a pause."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        (Reply(429, b"{}", {"Retry-After": "3600"}), "asks to wait 3600 s"),
+        (Reply(503), "it was interrupted"),
+    ],
+)
+def test_an_attack_that_the_service_or_its_user_ends_keeps_what_it_found(
+    ending: Reply, told: str
+) -> None:
     grey = brightness_images()[0][3:5]
-    limit = Reply(429, b"{}", {"Retry-After": "3600"})
-    with stub(models_reply(), *[grey_reply(0.9, 0.8)] * 3, limit) as service:
-        remote = Client(service.address, patience=Patience(attempts=2))
+    with stub(models_reply(), *[grey_reply(0.9, 0.8)] * 3, ending) as service:
+        remote = Client(service.address, patience=Patience(attempts=2), pause=interrupt)
         oracle = Oracle.of(remote, None, purify=False)
         ball = Ball.within("linf", 0.1)
         outcome = besiege(oracle, grey, ("grey", "grey"), ball=ball, queries=50, report=print)
         remote.close()
-    assert outcome.ended_early is not None and "asks to wait 3600 s" in outcome.ended_early
+    assert outcome.ended_early is not None and told in outcome.ended_early
     assert outcome.queries.tolist() == [3, 3]
     assert outcome.robust.all() and outcome.clean_right.all()
     assert not np.array_equal(outcome.sent, outcome.clean)
