@@ -58,7 +58,7 @@ def _versions() -> dict[str, str]:
 def _command(subject: Subject, protocol: Protocol) -> str:
     """The command that makes the card again."""
     options: dict[str, object] = {"n": protocol.n, "seed": protocol.seed}
-    if protocol.epsilon != subject.recipe.epsilon:
+    if protocol.norm != "linf" or protocol.epsilon != subject.recipe.epsilon:
         options["epsilon"] = protocol.epsilon
     if protocol.norm != "linf":
         options["norm"] = protocol.norm
