@@ -15,7 +15,7 @@ from training.data import load_split
 from training.oracle import Oracle
 from training.siege import LEVELS, Ball, Outcome, besiege
 from training.spoils import Spoils, read_spoils, save_spoils
-from training.targets import check_writable
+from training.targets import check_new
 
 _NORMS = {"linf": "L-inf", "l2": "L2"}
 
@@ -31,9 +31,7 @@ def attack(arguments: Namespace) -> None:
     if arguments.queries < 2:
         raise ValueError("--queries must be at least 2")
     if arguments.out is not None:
-        if arguments.out.exists():
-            raise ValueError(f"{arguments.out} is there already; it was left as it is")
-        check_writable(arguments.out.parent)
+        check_new(arguments.out)
     with _service(arguments) as oracle:
         ball = _ball(arguments, oracle)
         test = load_split(arguments.data, "test", oracle.spec, oracle.labels)

@@ -47,7 +47,7 @@ from training.subject import (
 )
 from training.surrogate_card import has_stand_in, through_surrogate
 from training.sweep import sweep_of
-from training.targets import check_writable
+from training.targets import check_new, check_writable
 from training.trial import Trial
 from training.unseen import attack_unseen, unseen_rows
 from training.white_box import WhiteBox, attack_classifier, attack_pipeline
@@ -108,9 +108,10 @@ def evaluate_bundle(
     protocol = protocol_of(subject, n=n, seed=seed, epsilon=epsilon, norm=norm, quick=quick)
     if out is None:
         refuse_to_measure_less(bundle_dir, subject, protocol)
-    elif out.exists():
-        raise ValueError(f"{out} is there already; it was left as it is")
-    check_writable(bundle_dir.resolve().parent if out is None else out, state_dir)
+        check_writable(bundle_dir.resolve().parent)
+    else:
+        check_new(out)
+    check_writable(state_dir)
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
     # Before anything that takes long: a data set without training images shows here.
     threshold = threshold_of(subject, trial)

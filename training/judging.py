@@ -35,8 +35,22 @@ from training.subject import (
     trial_of,
 )
 from training.surrogate_card import has_stand_in, stand_in_note
-from training.targets import check_writable
+from training.targets import check_new, check_writable
 from training.trial import Trial
+
+# What a recount has no use for, and how the arguments are without it.
+_UNUSED = {
+    "attack": None,
+    "grey_box": False,
+    "save": None,
+    "out": None,
+    "state": None,
+    "n": 1000,
+    "seed": 0,
+    "epsilon": None,
+    "norm": "linf",
+    "quick": False,
+}
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -45,13 +59,15 @@ def evaluate(arguments: Namespace) -> None:
     Raises:
         ValueError: the arguments exclude each other, or a recount finds another result.
     """
-    if arguments.out is not None and (arguments.attack or arguments.recount):
-        raise ValueError("--out takes a card: leave --attack and --recount out")
     if arguments.recount is not None:
-        if arguments.attack is not None or arguments.grey_box:
-            raise ValueError("--recount runs no attack: leave --attack and --grey-box out")
+        unused = [name for name, value in _UNUSED.items() if getattr(arguments, name) != value]
+        if unused:
+            options = ", ".join("--" + name.replace("_", "-") for name in unused)
+            raise ValueError(f"--recount counts what a file holds: leave {options} out")
         _print_recount(arguments)
     elif arguments.attack is not None:
+        if arguments.out is not None:
+            raise ValueError("--out takes a card: leave --attack out")
         _print_attempts(arguments)
     elif arguments.save is not None:
         raise ValueError("--save needs --attack: which examples?")
@@ -77,8 +93,8 @@ def evaluate(arguments: Namespace) -> None:
 def _print_attempts(arguments: Namespace) -> None:
     """Accuracies without an attack and under each one that is asked for; no card."""
     if arguments.save is not None:
-        describing(arguments.save)  # a name that cannot be saved under is noticed before the work
-    check_writable(arguments.save and arguments.save.parent, arguments.state)
+        check_new(arguments.save, describing(arguments.save))
+    check_writable(arguments.state)
     subject = load_subject(arguments.bundle, arguments.data, arguments.source)
     names = names_of(arguments.attack, len(subject.manifest.labels))
     protocol = protocol_of(

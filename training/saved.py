@@ -19,6 +19,7 @@ from training.attacks import Norm, margin_loss
 from training.checks import ball_is_held
 from training.data import Split, to_unit
 from training.data_files import DataError
+from training.files import write_whole
 from training.state import State
 from training.subject import Subject
 from training.trial import Protocol, Trial
@@ -111,9 +112,8 @@ def save_examples(
         labels=tuple(chosen.labels.tolist()),
         standing=tuple(attacked.robust.tolist()),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
-    beside.write_text(described.model_dump_json(indent=1) + "\n")
+    write_whole(path, buffer.getvalue())
+    write_whole(beside, described.model_dump_json(indent=1).encode() + b"\n")
 
 
 def read_examples(path: Path) -> tuple[Tensor, Described]:

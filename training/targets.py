@@ -23,6 +23,18 @@ def check_writable(*folders: Path | None) -> None:
             raise ValueError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
+def check_new(*paths: Path) -> None:
+    """Raise unless each file or folder can be made, and nothing gives way to it.
+
+    Raises:
+        ValueError: one is there already, or cannot be made.
+    """
+    for path in paths:
+        if path.exists():
+            raise ValueError(f"{path} is there already; it was left as it is")
+        check_writable(path.parent)
+
+
 def versions_in(folder: Path) -> list[int]:
     """The versions of a bundle that a folder holds."""
     return [

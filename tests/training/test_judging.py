@@ -246,19 +246,60 @@ def test_without_weights_the_other_source_is_named(
 
 
 @pytest.mark.parametrize(
+    "option",
+    [
+        ["--attack", "fgsm"],
+        ["--grey-box"],
+        ["--save", "other.npy"],
+        ["--out", "card"],
+        ["--state", "state"],
+        ["--n", "30"],
+        ["--seed", "1"],
+        ["--epsilon", "0.03"],
+        ["--norm", "l2"],
+        ["--quick"],
+    ],
+)
+def test_a_recount_refuses_what_it_has_no_use_for(
+    option: list[str], digit_bundle: Path, digit_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _recount(Path("found.npy"), digit_bundle, digit_data, *option) == 1
+    assert f"a file holds: leave {option[0]} out" in capsys.readouterr().err
+
+
+def test_a_recount_of_nothing_is_named(
+    digit_bundle: Path, digit_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _recount(Path("found.npy"), digit_bundle, digit_data) == 1
+    assert "found.npy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "labels.json"])
+def test_what_is_there_is_not_saved_over(
+    name: str,
+    digit_bundle: Path,
+    digit_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / name).write_text("somebody's")
+    arguments = ["--attack", "fgsm", "--save", str(tmp_path / "labels.npy")]
+    assert _evaluate(digit_bundle, digit_data, *arguments) == 1
+    assert f"{name} is there already; it was left as it is" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["somebody's"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--attack", "cw"], "no attack cw"),
         (["--save", "found.npy"], "--save needs --attack"),
         (["--attack", "fgsm", "--save", "found.png"], "saved as .npy"),
-        (["--attack", "fgsm", "--recount", "found.npy"], "--recount runs no attack"),
-        (["--grey-box", "--recount", "found.npy"], "--recount runs no attack"),
         (["--attack", "fgsm", "--out", "card"], "--out takes a card"),
-        (["--recount", "found.npy"], "found.npy"),
         (["--attack", "fgsm", "--epsilon", "8"], "--epsilon is in [0, 1] pixel units"),
         (["--attack", "fgsm", "--save", f"{__file__}/found.npy"], "cannot be written to"),
         (["--attack", "fgsm", "--state", __file__], f"{__file__} cannot be written to"),
-        (["--out", f"{__file__}/card"], f"{__file__}/card cannot be written to"),
+        (["--out", f"{__file__}/card"], f"{__file__} cannot be written to"),
         (["--state", __file__], f"{__file__} cannot be written to"),
     ],
 )
