@@ -98,9 +98,7 @@ def lines_of(cards: Sequence[Card]) -> list[Line]:
 def caveats(names: Sequence[str], cards: Sequence[Card]) -> list[str]:
     """What stands in the way of comparing the cards, the worst first."""
     found = [
-        f"{name} is a trial with shortened attacks (--quick): its attacked rows measure nothing"
-        for name, card in zip(names, cards, strict=True)
-        if card.quick
+        f"{name} {flaw}" for name, card in zip(names, cards, strict=True) for flaw in _flaws(card)
     ]
     told: dict[str, list[str]] = {
         "measured on other test images, so no row can be compared": [
@@ -114,6 +112,7 @@ def caveats(names: Sequence[str], cards: Sequence[Card]) -> list[str]:
             " ".join(f"{name} {version}" for name, version in sorted(card.versions.items()))
             for card in cards
         ],
+        "evaluated with other omissions": [" ".join(card.omitted) or "none" for card in cards],
     }
     for what, values in told.items():
         if len(set(values)) > 1:
@@ -125,6 +124,17 @@ def caveats(names: Sequence[str], cards: Sequence[Card]) -> list[str]:
 def same_images(cards: Sequence[Card]) -> bool:
     """Whether all cards attacked the very same images."""
     return len({(card.data_sha256, card.n, card.seed) for card in cards}) == 1
+
+
+def _flaws(card: Card) -> Iterator[str]:
+    """Why a card is no measurement of what it stands for, or a doubtful one."""
+    if card.quick:
+        yield "is a trial with shortened attacks (--quick): its attacked rows measure nothing"
+    if card.headline.sees == "surrogate":
+        yield "was attacked with a surrogate's gradients: none of its rows is a white-box attack"
+    for check in card.checks:
+        if not check.passed:
+            yield f"failed a check of its evaluation: {check.finding}"
 
 
 def _figures(card: Card) -> Iterator[tuple[str, tuple[str, Row]]]:
@@ -148,4 +158,6 @@ def _compared(first: Card, one: Row | None, second: Card, other: Row | None) -> 
         return "other epsilon or norm"
     if one.attack != other.attack:
         return "another attack"
+    if one.sees != other.sees:
+        return "another access"
     return difference(one, other)

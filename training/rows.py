@@ -103,12 +103,13 @@ def pgd_rows(trial: Trial, found: WhiteBox) -> list[Row]:
 
 def worst_row(trial: Trial, found: WhiteBox) -> Row:
     """The headline: an image counts only if no attack of any kind succeeded on it."""
+    transfer = "and the transfer" if found.transfer else "without a transfer"
     return trial.row(
         "worst_case",
         "End-to-end, worst case of all attacks, image by image",
         found.worst,
         defence="student",
         sees="everything",
-        attack="all of the end-to-end attacks and the transfer",
+        attack=f"all of the end-to-end attacks {transfer}",
         versions=f"{VERSION}; {OWN_VERSION}",
     )

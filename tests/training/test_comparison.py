@@ -23,11 +23,11 @@ def lines_by_title(*cards: Card) -> dict[str, Line]:
 
 def changed(card: Card, **changes: object) -> Card:
     """The card with other settings, its attacked rows too."""
-    settings = {k: v for k, v in changes.items() if k in ("norm", "epsilon", "attack")}
+    settings = {k: v for k, v in changes.items() if k in ("norm", "epsilon", "attack", "sees")}
     rows = tuple(
         found.model_copy(update=settings) if found.attack else found for found in card.rows
     )
-    own = {k: v for k, v in changes.items() if k != "attack"}
+    own = {k: v for k, v in changes.items() if k not in ("attack", "sees")}
     return card.model_copy(update={**own, "rows": rows, "headline": rows[-1]})
 
 
@@ -80,6 +80,18 @@ def test_like_cards_have_nothing_against_their_comparison() -> None:
     assert caveats(["a", "b"], [make_card(), make_card()]) == []
 
 
+def test_a_card_that_failed_a_check_or_is_no_white_box_says_so_beside_its_like() -> None:
+    cards = [changed(make_card(masked=True), sees="surrogate")] * 2
+    assert caveats(["a", "b"], cards) == [
+        f"{name} {flaw}"
+        for name in ("a", "b")
+        for flaw in (
+            "was attacked with a surrogate's gradients: none of its rows is a white-box attack",
+            "failed a check of its evaluation: Square leaves 50.0%",
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "caveat", "attacked", "clean"),
     [
@@ -91,6 +103,18 @@ def test_like_cards_have_nothing_against_their_comparison() -> None:
         ({"seed": 1}, "another random choice of images (a: seed 0, b: seed 1)", None, None),
         ({"versions": {"torch": "3"}}, "other versions of the programs", None, None),
         ({"attack": "a longer attack"}, None, "another attack", None),
+        (
+            {"sees": "surrogate"},
+            "b was attacked with a surrogate's gradients: none of its rows is a white-box attack",
+            "another access",
+            None,
+        ),
+        (
+            {"omitted": ("Not measured: transfer.",)},
+            "other omissions (a: none, b: Not measured: transfer.)",
+            None,
+            None,
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_said_and_not_judged(
@@ -119,7 +143,9 @@ def test_a_figure_that_one_card_lacks_is_shown_alone() -> None:
 def test_three_cards_are_compared_with_the_first() -> None:
     better = changed(make_card())
     rows = tuple(
-        accuracy_row(r.key, r.title, torch.arange(100) < 90, defence="", attack=r.attack)
+        accuracy_row(
+            r.key, r.title, torch.arange(100) < 90, defence="", sees=r.sees, attack=r.attack
+        )
         if r.attack
         else r
         for r in better.rows

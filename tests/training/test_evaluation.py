@@ -175,6 +175,7 @@ def test_without_weights_the_card_lacks_what_needs_them(trained: Trained) -> Non
     (trained.bundle / WEIGHTS_FILE).unlink()
     card = _evaluate(trained, [], source="onnx")
     assert "transfer" not in {row.key for row in card.rows}
+    assert card.headline.attack == "all of the end-to-end attacks without a transfer"
     assert [item.key for item in card.ablations] == ["student"]
     assert card.omitted == (
         "Not measured: teachers, ablation and transfer; their networks are in "
