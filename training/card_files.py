@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from app.bundle import CARD_FILE, WEIGHTS_FILE, Manifest, read_verified
 from training.card import Card
+from training.files import write_whole
 from training.markdown import NORMS
 from training.publication import replace_files
 from training.report import report
@@ -46,7 +47,7 @@ def write_card(
         return
     out.mkdir(parents=True)
     for name, content in files.items():
-        (out / name).write_bytes(content)
+        write_whole(out / name, content)
 
 
 def kept_history(bundle_dir: Path, manifest: Manifest) -> Mapping[str, list[dict[str, float]]]:
