@@ -19,6 +19,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     LIMBECK_HOST=0.0.0.0 \
+    LIMBECK_PORT=8000 \
     LIMBECK_MODELS_DIR=/models \
     LIMBECK_DEVICE=${DEVICE}
 COPY --from=packages /venv /venv
@@ -32,5 +33,5 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health/ready', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"LIMBECK_PORT\"]}/health/ready', timeout=4)"]
 ENTRYPOINT ["python", "-m", "app"]

@@ -2,7 +2,7 @@
 # Everything lives in $(VENV). A second run installs nothing.
 PYTHON ?= python3
 VENV ?= .venv
-PORT ?= 8000
+PORT ?= $(or $(LIMBECK_PORT),8000)
 # Installed apart from the locks: its builds differ by device and index, so the choice is yours, e.g.
 # make test TORCH='torch==2.13.0 --index-url <the index of the CPU builds>'
 TORCH ?= torch==2.13.0

@@ -22,7 +22,8 @@ _BEAT_S = 1.0
 class GracefulServer(uvicorn.Server):
     """A server that fails readiness first, then closes its listeners, then drains.
 
-    The first SIGTERM or SIGINT begins that; a second one ends the process at once.
+    The first SIGTERM or SIGINT begins that; a second one ends the process at once. An illness
+    begins it as well, where no supervisor would see to it.
 
     Args:
         config: uvicorn's.
@@ -36,6 +37,7 @@ class GracefulServer(uvicorn.Server):
 
     Attributes:
         unanswered: how many requests were left at the end.
+        unwell: whether it ended of an illness, and not because it was told to.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class GracefulServer(uvicorn.Server):
         self._close_at: float | None = None
         self._refusing = False
         self.unanswered = 0
+        self.unwell = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so: whoever reads the line can connect."""
@@ -135,6 +138,9 @@ class GracefulServer(uvicorn.Server):
             if illness:
                 logger.critical("this process must be restarted: %s", illness)
                 self._report(Word.UNWELL, illness)
+                if self._excess is None and self._close_at is None:
+                    self.unwell = True
+                    self.handle_exit(signal.SIGTERM, None)
             else:
                 logger.warning("inference works again")
         now = time.monotonic()

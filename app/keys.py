@@ -68,7 +68,7 @@ class KeyCheck:
             if known:
                 self._limiter.count_key(known[0])
             else:
-                self._limiter.count_address(_address(request))
+                self._limiter.count_address(address_of(request))
         if not offered:
             raise Unauthorized(
                 "Send an API key as `Authorization: Bearer <key>` or as `X-API-Key`.",
@@ -104,7 +104,7 @@ class AddressCheck:
         Raises:
             RateLimited: it is one too many.
         """
-        self._limiter.count_address(_address(request))
+        self._limiter.count_address(address_of(request))
 
 
 def _bearer(headers: Headers) -> str | None:
@@ -113,7 +113,7 @@ def _bearer(headers: Headers) -> str | None:
     return credentials.strip() if scheme.lower() == "bearer" else None
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
     """Where the request comes from, as the server knows it; empty over a Unix socket."""
     return request.client.host if request.client else ""
 

@@ -206,7 +206,11 @@ def _include_routes(app: FastAPI, settings: Settings) -> Check | None:
     for module in (health, metrics, docs):
         app.include_router(module.router)
     admin_key = settings.known_admin_key()
-    app.include_router(repository_routes.router, dependencies=[Depends(AdminCheck(admin_key))])
+    app.include_router(
+        repository_routes.router,
+        dependencies=[Depends(AdminCheck(admin_key, limiter))],
+        responses=problems(RateLimited) if limiter else None,
+    )
     return check
 
 

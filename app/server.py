@@ -6,6 +6,7 @@ imported late: a supervisor would keep the memory of it for nothing.
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -77,8 +78,21 @@ def _settings_help() -> str:
     return f"Settings come from the environment: {names}."
 
 
+def _heed_signals() -> None:
+    """End on SIGTERM and SIGINT from the first moment on, and on SIGHUP as on SIGTERM.
+
+    What is loading is left as it is; whoever serves puts handlers of its own in the place of these.
+    The first process of a container is sent no signal that it has not asked for.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: sys.exit(0))
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else it is to outlive its terminal
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
+
+
 def main() -> None:
     """The console script."""
+    _heed_signals()
     secure_standard_streams()
     status = run(sys.argv[1:])
     abandon_unwritten()

@@ -31,11 +31,13 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """Everything an operator can choose."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65_535, description="0 takes any free port")
-    admin_host: str = "127.0.0.1"
+    admin_host: str = Field(default="127.0.0.1", min_length=1)
     admin_port: int | None = Field(
         default=None,
         ge=0,

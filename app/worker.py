@@ -33,7 +33,7 @@ from app.memory import settle_objects
 from app.protocol import LimitedProtocol
 from app.sessions import DeviceError
 from app.settings import Settings, SettingsError, load_settings
-from app.statuses import CUT_SHORT, STARTUP_FAILED
+from app.statuses import CUT_SHORT, STARTUP_FAILED, UNWELL
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def serve(
         logger.error("ended before every request was answered")
         logging.shutdown()
         os._exit(CUT_SHORT)
-    return 0
+    return UNWELL if server.unwell else 0
 
 
 def _wants_the_app(settings: Settings) -> bool:

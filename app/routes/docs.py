@@ -39,7 +39,8 @@ def _policy(page: str) -> str:
             "script-src": [*scripts, *(_hash(script) for script in inline)],
             # Swagger UI sets the style attributes of what it draws.
             "style-src": [*styles, "'unsafe-inline'"],
-            "img-src": ["data:"],
+            # It shows an answer that is an image by an address of its own making.
+            "img-src": ["data:", "blob:"],
             "connect-src": ["'self'"],
         }
     )

@@ -23,9 +23,12 @@ async def live(request: Request) -> Response:
 
 @router.get("/ready", response_model=None, responses={200: {"model": Health}, **problems(NotReady)})
 async def ready(request: Request) -> Response:
-    """Whether every bundle is verified, loaded and warm, and no shutdown has begun."""
-    if not wiring_of(request).service.ready:
+    """Whether every bundle is loaded and warm, inference works, and no shutdown has begun."""
+    service = wiring_of(request).service
+    if not service.ready:
         raise NotReady("The service is starting or shutting down.")
+    if illness := service.illness:
+        raise NotReady(f"Inference: {illness}.")
     return _status("ready")
 
 

@@ -24,6 +24,16 @@ def test_what_is_not_set_has_its_default() -> None:
     assert load_settings({}) == Settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HOST", ""), ("ADMIN_HOST", ""), ("DRAIN_SECONDS", "inf"), ("KEEP_ALIVE_S", "nan")],
+)
+def test_a_value_that_would_mean_anything_is_refused(name: str, value: str) -> None:
+    # An empty address is all of them to the system.
+    with pytest.raises(SettingsError, match=f"LIMBECK_{name}="):
+        load_settings({f"LIMBECK_{name}": value})
+
+
 def test_a_misspelt_name_fails_with_a_suggestion() -> None:
     with pytest.raises(
         SettingsError, match="LIMBECK_DEVISE is no setting; did you mean LIMBECK_DEVICE"

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from app.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 
 Service = dict[str, Any]
@@ -114,9 +116,16 @@ def test_only_the_gpu_service_asks_for_a_device_and_it_is_opt_in() -> None:
     assert device["capabilities"] == ["gpu"]
 
 
-def test_the_grace_period_outlasts_the_drain() -> None:
-    from app.settings import Settings
+def test_every_setting_that_is_the_operators_reaches_the_service() -> None:
+    # What names an address, a file or the device is settled by the image and its mounts.
+    own = {"host", "port", "admin_host", "admin_port", "models_dir", "device"}
+    files = {"bundle_public_key", "api_keys_file", "admin_key_file"}
+    names = [f"LIMBECK_{name.upper()}" for name in Settings.model_fields if name not in own | files]
+    for service in services().values():
+        assert service["environment"] == names
 
+
+def test_the_grace_period_outlasts_the_drain() -> None:
     for service in services().values():
         grace_s = float(service["stop_grace_period"].removesuffix("s"))
         assert grace_s > Settings.model_fields["drain_seconds"].default

@@ -4,6 +4,8 @@ import http.client
 import itertools
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ import pytest
 from app.listener import bind
 from tests.bundles import Design, make_bundle
 from tests.images import PGM_TYPE, pgm
-from tests.server_process import TIMEOUT_S, connected, server, wait_until
+from tests.server_process import TIMEOUT_S, connected, environment, server, wait_until
 
 CLIENTS = 4
 
@@ -119,12 +121,12 @@ def listens(client: httpx.Client) -> bool:
         return False
 
 
-def test_a_hanging_inference_fails_liveness_and_keeps_nothing_from_ending(tmp_path: Path) -> None:
+def test_a_hanging_inference_fails_both_probes_and_ends_a_lone_process(tmp_path: Path) -> None:
     make_bundle(tmp_path, "slow", 1, Design(work=10_000_000))
     # The deadline would stop it: it counts as hanging before that.
     limits = {"request_timeout_s": TIMEOUT_S, "hang_seconds": 1, "drain_seconds": 1}
     with (
-        server(tmp_path, shutdown_delay_s=0, max_batch_size=1, **limits) as running,
+        server(tmp_path, shutdown_delay_s=3, max_batch_size=1, **limits) as running,
         ThreadPoolExecutor(3) as pool,
     ):
         assert running.client.get("/health/live").status_code == 200
@@ -135,9 +137,42 @@ def test_a_hanging_inference_fails_liveness_and_keeps_nothing_from_ending(tmp_pa
         answers = [pool.submit(classify) for _ in range(3)]
         wait_until(lambda: running.client.get("/health/live").status_code == 503)
         assert running.client.get("/health/live").json()["code"] == "not_live"
-        running.process.send_signal(signal.SIGTERM)
+        assert running.client.get("/health/ready").json()["code"] == "not_ready"
         told = [line["message"] for line in running.end()]
         assert running.process.returncode == 3
         # Cut off, or told so before; none got an answer.
         assert all(answer.exception() or answer.result().is_server_error for answer in answers)
     assert sum("must be restarted" in str(message) for message in told) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_bundles_are_loaded_ends_the_process(
+    models_dir: Path, number: signal.Signals
+) -> None:
+    # The first process of a container would never get a signal that it does not handle.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app"],
+        env=environment(models_dir),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+    def handles_signals() -> bool:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    wait_until(handles_signals)
+    process.send_signal(number)
+    said, complained = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0
+    assert b"serving on" not in said
+    assert complained == b""
+
+
+def test_a_terminal_that_is_closed_ends_it_in_order(models_dir: Path) -> None:
+    with server(models_dir, default_model="tiny", shutdown_delay_s=0) as running:
+        running.process.send_signal(signal.SIGHUP)
+        running.end()
+        assert running.process.returncode == 0
