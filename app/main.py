@@ -64,7 +64,9 @@ class Application(FastAPI):
         await self.layers(scope, receive, send)
 
     async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request as the framework does."""
+        """Answer one request as the framework does, HEAD as GET: the server leaves out the body."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
         await super().__call__(scope, receive, send)
 
 

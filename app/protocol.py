@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -79,6 +80,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unsent_bytes = 0
         self._turned_away = False
         self._dropping = False
+        self._upgrading = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has connected: the time for a request's head begins."""
@@ -116,11 +118,35 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._stage is Stage.IDLE:
             self._enter(Stage.HEAD)
         self._unparsed_bytes += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self._unparsed_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(
                 HeadersTooLarge(f"Request line and headers may have {MAX_HEAD_BYTES} bytes.")
             )
+
+    def _feed(self, data: bytes) -> None:
+        """What uvicorn does, but a request for another protocol is answered in this one.
+
+        Java's client and curl ask for HTTP/2 with every upload, and the parser leaves its body to
+        whoever speaks that. So the rest is given to a new parser, behind the same head without the
+        wish.
+        """
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            if self._upgrading:
+                self._upgrading = False
+                head = b"%b %b HTTP/%b\r\n" % (
+                    self.parser.get_method(),
+                    self.url,
+                    self.parser.get_http_version().encode(),
+                )
+                kept = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+                self.parser = _parser(self)
+                self._feed(b"".join([head, *kept, b"\r\n", data[upgrade.args[0] :]]))
+        except HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
 
     def on_message_begin(self) -> None:
         """A request begins, perhaps behind one that was answered without the app."""
@@ -129,6 +155,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
+        if any(name == b"upgrade" for name, _ in self.headers) and self.parser.should_upgrade():
+            self._upgrading = True
+            return
         self._unparsed_bytes = 0
         self._enter(Stage.BODY)
         if self._refused_at_once():
@@ -147,6 +176,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete, trailers and all."""
+        if self._upgrading:
+            return
         self._unparsed_bytes = 0
         self._enter(Stage.ANSWER if self._answers else Stage.IDLE)
         if not self._dropping:
@@ -156,7 +187,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()  # the connection is idle again
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP as every other failure is answered; `msg` is uvicorn's."""
+        """Answer what is no HTTP as every other failure is answered; `msg` says what."""
+        self._all.on_refused(MalformedRequest.code)
         self.transport.write(_answer(MalformedRequest(msg)))
         self.transport.close()
 
@@ -260,6 +292,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._answers:
             self.transport.write(_answer(error))
         self.transport.close()
+
+
+def _parser(protocol: LimitedProtocol) -> HttpRequestParser:
+    """As uvicorn makes it."""
+    parser = HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _answer(error: ServiceError) -> bytes:

@@ -78,6 +78,14 @@ def test_the_documentation_is_served(client: httpx.Client) -> None:
     assert "swagger" in client.get("/docs").text.lower()
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/models", "/metrics", "/docs"])
+def test_whatever_can_be_got_has_a_head(client: httpx.Client, path: str) -> None:
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == client.get(path).headers["content-type"]
+    assert client.head("/purify").status_code == 405
+
+
 def test_other_origins_are_allowed_only_if_named(settings: Settings) -> None:
     origin = {"Origin": "https://page.example"}
     with running(create_app(settings)) as client:

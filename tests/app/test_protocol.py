@@ -1,6 +1,7 @@
 """What a client can make the server keep before the app sees anything of it."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -68,6 +69,29 @@ def test_large_bodies_and_many_requests_on_one_connection_pass(connection: socke
                 name, _, value = line.partition(b":")
                 length = int(value) if name.lower() == b"content-length" else length
             assert b'"label":"grey"' in answers.read(length)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_whoever_would_rather_speak_http_2_is_answered_in_http_1(
+    connection: socket.socket, pieces: int
+) -> None:
+    # As Java's HttpClient and curl --http2 ask, with what they would send next.
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    image = pgm(102, side=100)
+    upload = HEAD + wish + b"Content-Length: %d\r\n\r\n" % len(image) + image
+    sent = upload + HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(image) + image
+    for start in range(pieces):
+        end = len(sent) if start == pieces - 1 else (start + 1) * (len(upload) // pieces)
+        connection.sendall(sent[start * (len(upload) // pieces) : end])
+        time.sleep(0.05)
+    with connection.makefile("rb") as answers:
+        said = answers.read()
+    assert said.count(b"HTTP/1.1 200 OK\r\n") == 2
+
+
+def test_a_tunnel_is_refused(connection: socket.socket) -> None:
+    connection.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nHost: test\r\nUpgrade: h2c\r\n\r\n")
+    assert connection.recv(100).startswith(b"HTTP/1.1 4")
 
 
 def test_what_is_no_http_is_told_so_like_every_failure(connection: socket.socket) -> None:

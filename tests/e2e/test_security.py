@@ -34,6 +34,8 @@ from tests.server_process import (
     ROOT,
     TIMEOUT_S,
     Server,
+    connected,
+    metric,
     peak_mib,
     refusal,
     resident_mib,
@@ -321,6 +323,15 @@ def test_no_header_forges_a_header_or_a_line_of_the_log(models_dir: Path) -> Non
     text = json.dumps(lines)
     assert "forged" not in text and "jndi" not in text and "X" * 20 not in text
     assert "error" not in {line["level"] for line in lines}
+
+
+def test_what_is_no_http_is_counted(running: Server) -> None:
+    series = 'limbeck_rejected_total{reason="malformed_request"}'
+    before = metric(running.client, series)
+    with connected(running.client) as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert metric(running.client, series) == before + 1
 
 
 def test_nothing_tells_which_software_answers(running: Server) -> None:
