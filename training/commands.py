@@ -4,14 +4,12 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from app.bundle import NAME_PATTERN, WEIGHTS_FILE, InputSpec, digest, read_manifest
 from training.brought import bring, check_recipe, classifier_file, told
@@ -20,21 +18,18 @@ from training.data import Dataset, Split, is_ink, load_dataset, to_unit
 from training.download import fetch
 from training.evaluation import evaluate_bundle
 from training.export import PARITY_BATCHES
-from training.networks import multiply_adds, parameters
+from training.introduction import introduce_data, introduce_networks
 from training.processes import ALONE, ProcessError, Processes, processes_of
 from training.provenance import provenance_of
 from training.publication import write_bundle
 from training.recipe_book import RECIPES, Images
 from training.recipe_file import SUFFIX, read_recipe
-from training.recipes import Recipe, optimizer_steps, overridden, recipe_of, settings_of
+from training.recipes import Recipe, overridden, recipe_of, settings_of
 from training.resumption import ORDER_FILE, Order, kept_order
-from training.run import Run, build_classifier, build_purifier
+from training.run import Run
 from training.stages import run_stages
 from training.targets import check_version, check_writable, versions_in
-from training.weights import save_networks
-
-# With fewer, networks of the recipes' learning rates have learnt next to nothing.
-_FEW_STEPS = 100
+from training.weights import weights_of
 
 
 def run(arguments: Namespace, command_line: Sequence[str], order: Order | None = None) -> None:
@@ -64,7 +59,7 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     _check_bundle_to_be(name, dataset, arguments, work)
     training = Run(recipe, dataset, work, chosen, tell, processes=processes)
     processes.check_batches(recipe, len(training.training))
-    _introduce(training)
+    introduce_data(training)
     if images:
         tell(f"the recipe {recipe.name} for {images}")
     if options is not None:
@@ -73,7 +68,7 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
         training.brought = bring(options, file, dataset)
         check_recipe(recipe, training.brought)
         tell(told(training.brought))
-    _describe(training)
+    introduce_networks(training)
     with processes.joined(chosen), kept_order(work, order) if processes.leads else nullcontext():
         run_stages(training)
     if processes.leads:
@@ -169,9 +164,7 @@ def _written_before(folder: Path, version: int | None, training: Run) -> Path | 
     newest = version if version is not None else max(versions, default=None)
     if newest is None or newest not in versions:
         return None
-    with tempfile.TemporaryDirectory() as scratch:
-        save_networks(training.trained, Path(scratch) / WEIGHTS_FILE)
-        weights = digest((Path(scratch) / WEIGHTS_FILE).read_bytes())
+    weights = digest(weights_of(training.trained))
     bundle = folder / str(newest)
     return bundle if read_manifest(bundle).files.get(WEIGHTS_FILE) == weights else None
 
@@ -179,48 +172,6 @@ def _written_before(folder: Path, version: int | None, training: Run) -> Path | 
 def data(arguments: Namespace) -> None:
     """Fetch a public data set."""
     fetch(arguments.name, arguments.out, mirror=arguments.mirror, report=report)
-
-
-def _introduce(training: Run) -> None:
-    """Report the data."""
-    dataset = training.dataset
-    training.report(
-        f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of "
-        f"{dataset.spec.width}x{dataset.spec.height}x{dataset.spec.channels}, "
-        f"{len(dataset.train.class_names)} classes, digest {dataset.sha256[:12]}"
-    )
-    of_classes = torch.bincount(
-        training.validation.labels, minlength=len(dataset.train.class_names)
-    )
-    training.report(
-        f"{len(training.validation)} of the training images are for validation, "
-        f"{of_classes.min()} to {of_classes.max()} of a class"
-    )
-
-
-def _describe(training: Run) -> None:
-    """Report the size of the networks that the recipe trains, and stages that are very short."""
-    recipe, spec = training.recipe, training.dataset.spec
-    networks: dict[str, nn.Module] = {}
-    if training.brought is None:
-        classes = len(training.dataset.train.class_names)
-        networks["classifier"] = build_classifier(recipe, spec.channels, classes)
-    networks |= {
-        "teacher": build_purifier(recipe.teacher, spec.channels),
-        "student": build_purifier(recipe.student, spec.channels),
-    }
-    for name, network in networks.items():
-        cost = multiply_adds(network, spec.shape)
-        training.report(
-            f"{name}: {cost:,} multiply-adds an image, {parameters(network):,} parameters"
-        )
-    steps = optimizer_steps(recipe, len(training.training))
-    few = [f"{stage} {count}" for stage, count in steps.items() if count < _FEW_STEPS]
-    if few:
-        training.report(
-            f"few optimizer steps, after which little is learnt: {', '.join(few)}; "
-            "more epochs or smaller batches make more of them"
-        )
 
 
 def report(line: str) -> None:

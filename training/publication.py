@@ -1,6 +1,5 @@
 """Bundles written to disk: whole or absent, at every moment."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,8 @@ from app.bundle import (
 )
 from training.brought import BroughtClassifier
 from training.export import Kind, check_parity, export_onnx
-from training.weights import save_networks
+from training.files import write_whole
+from training.weights import weights_of
 
 
 def write_bundle(
@@ -110,10 +110,7 @@ def _network_files(
         network = deepcopy(networks[key]).cpu()
         files[file] = export_onnx(network, kind, spec)
         check_parity(network, files[file], images)
-    with tempfile.TemporaryDirectory() as scratch:
-        weights = Path(scratch) / WEIGHTS_FILE
-        save_networks(networks, weights)
-        files[WEIGHTS_FILE] = weights.read_bytes()
+    files[WEIGHTS_FILE] = weights_of(networks)
     return files
 
 
@@ -183,10 +180,7 @@ def _write(parent: Path, files: Mapping[str, bytes], manifest: Manifest) -> Path
     try:
         document = manifest.model_dump_json(indent=2).encode() + b"\n"
         for name, content in {**files, MANIFEST_FILE: document}.items():
-            with (fresh / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            write_whole(fresh / name, content)
         # mkdtemp lets only its owner in; a bundle is for whoever serves it.
         with suppress(OSError):
             fresh.chmod(0o755)

@@ -15,7 +15,6 @@ from app.bundle import (
     Manifest,
     read_verified,
 )
-from training.files import write_whole
 from training.onnx_networks import served_classifier
 from training.recipes import Recipe, recipe_of
 from training.run import build_classifier, build_purifier
@@ -23,24 +22,21 @@ from training.served_classifier import ImportedClassifier, StandIn
 from training.stages import STAND_IN
 
 
-def save_networks(networks: Mapping[str, nn.Module], path: Path) -> None:
-    """Write the networks' parameters and buffers as `<network>.<tensor>`.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    tensors = {
-        f"{key}.{name}": tensor.detach().cpu().contiguous()
-        for key, network in networks.items()
-        for name, tensor in network.state_dict().items()
-    }
-    write_whole(path, save(tensors))
+def weights_of(networks: Mapping[str, nn.Module]) -> bytes:
+    """The networks' parameters and buffers as `<network>.<tensor>`, as a safetensors file."""
+    return save(
+        {
+            f"{key}.{name}": tensor.detach().cpu().contiguous()
+            for key, network in networks.items()
+            for name, tensor in network.state_dict().items()
+        }
+    )
 
 
 def load_networks(
     path: Path, recipe: Recipe, spec: InputSpec, classes: int
 ) -> dict[str, nn.Module]:
-    """The networks that `save_networks` wrote, in eval mode.
+    """The networks of a file that holds `weights_of` them, in eval mode.
 
     Args:
         path: the weights file.

@@ -5,11 +5,10 @@ import torch
 from torch import nn
 
 from app.bundle import BundleError
-from tests.training.full_disk import full_disk
 from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe
 from training.recipes import Recipe
 from training.run import build_classifier, build_purifier
-from training.weights import load_networks, save_networks
+from training.weights import load_networks, weights_of
 
 
 def networks_of(recipe: Recipe) -> dict[str, nn.Module]:
@@ -30,7 +29,7 @@ def test_networks_come_back_with_all_they_know(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     networks = networks_of(recipe)
     networks["student"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    save_networks(networks, tmp_path / "weights.safetensors")
+    (tmp_path / "weights.safetensors").write_bytes(weights_of(networks))
     loaded = load_networks(tmp_path / "weights.safetensors", recipe, SPEC, len(CLASSES))
     assert loaded.keys() == networks.keys()
     images = torch.rand(3, *SPEC.shape)
@@ -42,19 +41,11 @@ def test_networks_come_back_with_all_they_know(tmp_path: Path) -> None:
 
 def test_the_same_networks_make_the_same_file(tmp_path: Path) -> None:
     networks = networks_of(tiny_recipe())
-    for name in ("one", "two"):
-        save_networks(networks, tmp_path / name)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
-def test_a_full_disk_is_told_with_the_name(tmp_path: Path) -> None:
-    with full_disk(), pytest.raises(OSError, match="weights"):
-        save_networks(networks_of(tiny_recipe()), tmp_path / "weights")
-    assert list(tmp_path.iterdir()) == []
+    assert weights_of(networks) == weights_of(networks)
 
 
 def test_networks_of_another_recipe_are_refused(tmp_path: Path) -> None:
-    save_networks(networks_of(tiny_recipe()), tmp_path / "weights")
+    (tmp_path / "weights").write_bytes(weights_of(networks_of(tiny_recipe())))
     with pytest.raises(BundleError, match="does not fit its recipe"):
         load_networks(tmp_path / "weights", tiny_recipe(), SPEC, len(CLASSES) + 1)
 

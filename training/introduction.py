@@ -1,0 +1,53 @@
+"""What a run says before it trains: of the data, and of the networks it is about to train."""
+
+import torch
+from torch import nn
+
+from training.networks import multiply_adds, parameters
+from training.recipes import optimizer_steps
+from training.run import Run, build_classifier, build_purifier
+
+# With fewer, networks of the recipes' learning rates have learnt next to nothing.
+_FEW_STEPS = 100
+
+
+def introduce_data(training: Run) -> None:
+    """Report the data, and what of it is kept for validation."""
+    dataset = training.dataset
+    training.report(
+        f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of "
+        f"{dataset.spec.width}x{dataset.spec.height}x{dataset.spec.channels}, "
+        f"{len(dataset.train.class_names)} classes, digest {dataset.sha256[:12]}"
+    )
+    of_classes = torch.bincount(
+        training.validation.labels, minlength=len(dataset.train.class_names)
+    )
+    training.report(
+        f"{len(training.validation)} of the training images are for validation, "
+        f"{of_classes.min()} to {of_classes.max()} of a class"
+    )
+
+
+def introduce_networks(training: Run) -> None:
+    """Report the size of the networks that the recipe trains, and stages that are very short."""
+    recipe, spec = training.recipe, training.dataset.spec
+    networks: dict[str, nn.Module] = {}
+    if training.brought is None:
+        classes = len(training.dataset.train.class_names)
+        networks["classifier"] = build_classifier(recipe, spec.channels, classes)
+    networks |= {
+        "teacher": build_purifier(recipe.teacher, spec.channels),
+        "student": build_purifier(recipe.student, spec.channels),
+    }
+    for name, network in networks.items():
+        cost = multiply_adds(network, spec.shape)
+        training.report(
+            f"{name}: {cost:,} multiply-adds an image, {parameters(network):,} parameters"
+        )
+    steps = optimizer_steps(recipe, len(training.training))
+    few = [f"{stage} {count}" for stage, count in steps.items() if count < _FEW_STEPS]
+    if few:
+        training.report(
+            f"few optimizer steps, after which little is learnt: {', '.join(few)}; "
+            "more epochs or smaller batches make more of them"
+        )
