@@ -6,8 +6,8 @@ from typing import Self
 
 from app.errors import QueueFull
 
-# A few large uploads must not shut out all others: this part of the bytes is left to requests that
-# hold less than that one, which many must do to use it up.
+# A few large uploads must not shut out all others: once the others hold more than this part of the
+# bytes, a request that holds more than that one leaves as much free.
 _RESERVED_SHARE = 4
 _SMALL_SHARE = 256
 
@@ -57,7 +57,7 @@ class ByteBudget:
         room = self.max_bytes - self.held_bytes
         if (
             held_bytes + size_bytes > self.max_bytes // _SMALL_SHARE
-            and self.held_bytes - held_bytes > reserved  # there are other large ones
+            and self.held_bytes - held_bytes > reserved
         ):
             room -= reserved
         if size_bytes > room:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from app.bundle import (
     CARD_FILE,
@@ -20,7 +20,7 @@ from app.bundle import (
 from app.engine import Engine, load_engine, warm_up
 from app.errors import UnknownModel
 from app.folders import find_bundles
-from app.sessions import Device
+from app.sessions import Device, DeviceError
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,12 @@ class Failure:
     version: str
     reason: str
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+
+    @classmethod
+    def of(cls, folder: Path, error: Exception) -> Self:
+        """That of the version in a folder; where it lies is not the business of whoever asks."""
+        reason = str(error).replace(f"{folder.parent.parent}/", "")
+        return cls(folder.parent.name, folder.name, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +174,22 @@ def load_model(folder: Path, options: LoadOptions) -> Model:
     return model
 
 
+def load_or_refuse(folder: Path, options: LoadOptions) -> Model:
+    """`load_model`, for a version that others can stand in for: no failure of it is unexpected.
+
+    Raises:
+        BundleError: it is not whole, or cannot be loaded for a reason that the log has.
+        DeviceError: the device cannot be used.
+    """
+    try:
+        return load_model(folder, options)
+    except (BundleError, DeviceError):
+        raise
+    except Exception as error:
+        logger.exception("%s cannot be loaded", folder)
+        raise BundleError(f"{folder}: cannot be loaded; see the log") from error
+
+
 def load_catalog(
     models_dir: Path,
     default: str | None,
@@ -197,18 +219,20 @@ def load_catalog(
         if versions is None or f"{folder.parent.name}/{folder.name}" in versions
     ]
     if not folders:
-        raise BundleError(f"{models_dir}: holds no bundle <name>/<version>/{MANIFEST_FILE}")
+        known = "" if versions is None else " that was there at the start"
+        raise BundleError(f"{models_dir}: holds no bundle <name>/<version>/{MANIFEST_FILE}{known}")
     models: list[Model] = []
-    refused: dict[str, list[tuple[Failure, BundleError]]] = {}
+    refused: dict[Path, BundleError | DeviceError] = {}
     for folder in folders:
         try:
-            models.append(load_model(folder, options))
-        except BundleError as error:
-            failure = Failure(folder.parent.name, folder.name, without_root(error, models_dir))
-            refused.setdefault(failure.name, []).append((failure, error))
-    for name in refused.keys() - {model.manifest.name for model in models}:
-        raise refused[name][-1][1]
-    failures = [failure for found in refused.values() for failure, _ in found]
+            models.append(load_or_refuse(folder, options))
+        except (BundleError, DeviceError) as error:
+            refused[folder] = error
+    served = {model.manifest.name for model in models}
+    for folder, reason in refused.items():
+        if folder.parent.name not in served:
+            raise reason
+    failures = [Failure.of(folder, reason) for folder, reason in refused.items()]
     for failure in failures:
         logger.error("refused %s@%s: %s", failure.name, failure.version, failure.reason)
     catalog = Catalog(models, default, failures)
@@ -219,8 +243,3 @@ def load_catalog(
             f"only {names}"
         )
     return catalog
-
-
-def without_root(reason: object, models_dir: Path) -> str:
-    """A reason for whoever asks the service: where its folder lies is not his business."""
-    return str(reason).replace(f"{models_dir}/", "")

@@ -62,6 +62,7 @@ class GracefulServer(uvicorn.Server):
         self._listening: list[socket.socket] = []
         self._close_at: float | None = None
         self._refusing = False
+        self._asked = False
         self.unanswered = 0
         self.unwell = False
 
@@ -108,12 +109,16 @@ class GracefulServer(uvicorn.Server):
 
         The signal is not raised again at the end: a shutdown that was asked for is a success.
         """
-        if self._close_at is not None:
+        if self._asked:
             self.force_exit = self.should_exit = True
             return
+        self._asked = True
+        self._begin_to_end(self._delay_s if sig == signal.SIGTERM else 0.0)
+
+    def _begin_to_end(self, delay_s: float) -> None:
         self._fail_readiness()
-        delay_s = self._delay_s if sig == signal.SIGTERM else 0.0
-        self._close_at = time.monotonic() + delay_s
+        close_at = time.monotonic() + delay_s
+        self._close_at = close_at if self._close_at is None else min(self._close_at, close_at)
 
     async def on_tick(self, counter: int) -> bool:
         """Look after itself; close the listeners when the delay is over.
@@ -139,8 +144,9 @@ class GracefulServer(uvicorn.Server):
                 logger.critical("this process must be restarted: %s", illness)
                 self._report(Word.UNWELL, illness)
                 if self._excess is None and self._close_at is None:
+                    logger.critical("it ends, to be started again")
                     self.unwell = True
-                    self.handle_exit(signal.SIGTERM, None)
+                    self._begin_to_end(self._delay_s)
             else:
                 logger.warning("inference works again")
         now = time.monotonic()

@@ -65,9 +65,14 @@ class Application(FastAPI):
 
     async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request as the framework does, HEAD as GET: the server leaves out the body."""
-        if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
-        await super().__call__(scope, receive, send)
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        inner = {**scope, "method": "GET"}
+        try:
+            await super().__call__(inner, receive, send)
+        finally:
+            scope["route"] = inner.get("route")  # by which it is counted
 
 
 def create_app(
@@ -134,7 +139,7 @@ def create_app(
         layers = CORSMiddleware(
             layers,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=["Server-Timing", "X-Request-ID", "X-Limbeck-Model", "X-Limbeck-Note"],
         )

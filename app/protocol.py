@@ -132,10 +132,13 @@ class LimitedProtocol(HttpToolsProtocol):
         wish.
         """
         self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            if self._upgrading:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as upgrade:
+                if not self._upgrading:
+                    return
                 self._upgrading = False
                 head = b"%b %b HTTP/%b\r\n" % (
                     self.parser.get_method(),
@@ -144,9 +147,10 @@ class LimitedProtocol(HttpToolsProtocol):
                 )
                 kept = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
                 self.parser = _parser(self)
-                self._feed(b"".join([head, *kept, b"\r\n", data[upgrade.args[0] :]]))
-        except HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+                data = b"".join([head, *kept, b"\r\n", data[upgrade.args[0] :]])
+            except HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
 
     def on_message_begin(self) -> None:
         """A request begins, perhaps behind one that was answered without the app."""
@@ -188,9 +192,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP as every other failure is answered; `msg` says what."""
-        self._all.on_refused(MalformedRequest.code)
-        self.transport.write(_answer(MalformedRequest(msg)))
-        self.transport.close()
+        self._refuse(MalformedRequest(msg))
 
     def on_response_complete(self) -> None:
         """The answer is handed to the transport; the body may still be coming."""

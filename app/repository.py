@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.bundle import MANIFEST_FILE, NAME_PATTERN, BundleError, digest
-from app.catalog import Failure, LoadOptions, Model, load_model, without_root
+from app.catalog import Failure, LoadOptions, Model, load_or_refuse
 from app.errors import BundleRefused, UnknownModel
 from app.folders import find_bundles, find_versions
 from app.service import Service
@@ -171,13 +171,10 @@ class Repository:
             old = served.get(int(folder.name))
             try:
                 if old is None or not _is_of(old, folder):
-                    models.append(load_model(folder, self._options))
+                    models.append(load_or_refuse(folder, self._options))
                     continue
             except (BundleError, DeviceError) as error:
-                failures.append(Failure(name, folder.name, without_root(error, self._models_dir)))
-            except Exception:
-                logger.exception("%s cannot be loaded", folder)
-                failures.append(Failure(name, folder.name, "it cannot be loaded; see the log"))
+                failures.append(Failure.of(folder, error))
             if old is not None and old not in models:
                 models.append(old)
         return folders, models, failures

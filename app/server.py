@@ -6,6 +6,7 @@ imported late: a supervisor would keep the memory of it for nothing.
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -84,8 +85,11 @@ def _heed_signals() -> None:
     What is loading is left as it is; whoever serves puts handlers of its own in the place of these.
     The first process of a container is sent no signal that it has not asked for.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: sys.exit(0))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not by an exception: one that is raised in the midst of an import may be swallowed.
+        signal.signal(number, lambda number, frame: os._exit(0))
+    if not hasattr(signal, "SIGHUP"):
+        return  # Windows
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else it is to outlive its terminal
         signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
 

@@ -59,7 +59,7 @@ class Supervisor:
         self._hurried = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
         self._cut_short = False
-        # What comes into the folder later is for no worker, also for none that replaces another.
+        # What comes into the folder later is for no worker, nor for one that replaces another.
         self._versions = None if settings.watch else _versions(settings.models_dir)
 
     async def run(self) -> int:

@@ -1,5 +1,6 @@
 """The folder of bundles, looked at from time to time for what has changed in it."""
 
+import errno
 import logging
 import os
 from contextlib import suppress
@@ -96,5 +97,12 @@ def _signature(bundle: Path) -> Signature:
 def _folders(path: Path) -> list[str]:
     """Names of the folders in a folder, without those that are still being written."""
     with os.scandir(path) as entries:
-        # By the path: an entry raises for a link that leads to itself.
-        return [e.name for e in entries if not e.name.startswith(".") and os.path.isdir(e.path)]
+        return [e.name for e in entries if not e.name.startswith(".") and _may_be_a_folder(e)]
+
+
+def _may_be_a_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one, or nobody can tell: looking into it says why."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        return error.errno != errno.ELOOP  # a link that leads to itself

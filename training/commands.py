@@ -63,8 +63,9 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     if images:
         tell(f"the recipe {recipe.name} for {images}")
     if options is not None:
-        # A factory lies where the run was begun; an installed command looks into no folder itself.
-        sys.path.insert(0, str(order.folder))
+        if ":" in options.source:
+            # A factory lies where the run was begun; a command looks into no folder by itself.
+            sys.path.insert(0, str(order.folder))
         training.brought = bring(options, file, dataset)
         check_recipe(recipe, training.brought)
         tell(told(training.brought))

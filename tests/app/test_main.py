@@ -84,6 +84,8 @@ def test_whatever_can_be_got_has_a_head(client: httpx.Client, path: str) -> None
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"] == client.get(path).headers["content-type"]
     assert client.head("/purify").status_code == 405
+    counted = f'limbeck_requests_total{{method="HEAD",route="{path}",status="200"}} 1.0'
+    assert counted in client.get("/metrics").text
 
 
 def test_other_origins_are_allowed_only_if_named(settings: Settings) -> None:
