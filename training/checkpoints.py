@@ -44,6 +44,8 @@ class Checkpoint:
             return None
         try:
             state, identity = _read(self.path)
+        except MemoryError:
+            raise
         except Exception as error:  # nobody lists what unpickling makes of damaged bytes
             raise CheckpointError(
                 f"{self.path} cannot be read; remove it to train this stage anew"

@@ -182,6 +182,11 @@ def _check_models(subject: Subject, trial: Trial) -> None:
         check_eval_mode(network, name)
     check_model(trial.networks["classifier"], trial.images, trial.labels, "the classifier")
     check_model(trial.pipeline(), trial.images, trial.labels, "purifier and classifier")
+    check_brought(subject, trial)
+
+
+def check_brought(subject: Subject, trial: Trial) -> None:
+    """Raise if a classifier that was brought is misused."""
     if subject.manifest.classifier is not None:
         check_pixel_range(
             trial.networks["classifier"], trial.images, trial.labels, "the classifier"

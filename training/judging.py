@@ -16,10 +16,10 @@ from training.attempts import (
     worst_of,
 )
 from training.card import Row, accuracy_row, wilson_interval
-from training.checks import check_model, check_pixel_range
+from training.checks import check_model
 from training.commands import device, report
 from training.data import to_unit
-from training.evaluation import evaluate_bundle
+from training.evaluation import check_brought, evaluate_bundle
 from training.markdown import NORMS, percent
 from training.onnx_networks import without_gradients
 from training.rows import clean_rows
@@ -117,10 +117,7 @@ def _print_attempts(arguments: Namespace) -> None:
         "the classifier" if grey_box else "purifier and classifier",
         differentiable=differentiable,
     )
-    if subject.manifest.classifier is not None:
-        check_pixel_range(
-            trial.networks["classifier"], trial.images, trial.labels, "the classifier"
-        )
+    check_brought(subject, trial)
     if has_stand_in(trial.networks):
         report(stand_in_note(subject.manifest))
     _print_estimate(trial, victim, names, differentiable=differentiable)

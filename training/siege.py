@@ -147,10 +147,10 @@ class _Target:
         self.outcome.queries[row] += 1
         right = answer.label == self.outcome.labels[row]
         margin = answer.best[0] - answer.best[1] if right else -1.0
-        self.outcome.robust[row] = right
         if margin < self.margins[row]:
             self.margins[row] = margin
             self.outcome.sent[row] = sent
+        self.outcome.robust[row] = right  # last: what is interrupted before has its image
 
     def _say(self) -> None:
         """A line of progress, now and then."""

@@ -76,5 +76,7 @@ class State:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
+        except MemoryError:
+            raise
         except Exception:  # nobody lists what zipfile and NumPy make of damaged bytes
             return None

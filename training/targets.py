@@ -15,8 +15,8 @@ def check_writable(*folders: Path | None) -> None:
     for folder in folders:
         if folder is None:
             continue
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         try:
+            there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
