@@ -161,7 +161,7 @@ def _open(content: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, int,
         _check_size(*png_size(content), max_pixels)
         png = read_png(content)
         image: Image.Image = PngImageFile(BytesIO(png.content))
-        _check_size(*image.size, max_pixels)
+        _check_size(*image.size, max_pixels)  # what counts is what the decoder believes
         return image, png.frames, orientation(png.exif)
     if kind == "WebP":
         _check_size(*webp_size(content), int(max_pixels * _WEBP_SHARE))
