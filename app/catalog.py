@@ -19,7 +19,7 @@ from app.bundle import (
 )
 from app.engine import Engine, load_engine, warm_up
 from app.errors import UnknownModel
-from app.folders import find_bundles
+from app.folders import find_bundles, is_version
 from app.sessions import Device, DeviceError
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Catalog:
             raise UnknownModel(f"There is no model {name[:80]!r}; see /models.")
         if not at:
             return versions[max(versions)]
-        numeric = version.isascii() and version.isdigit() and len(version) < 10
+        numeric = is_version(version) and len(version) < 10
         found = versions.get(int(version)) if numeric else None
         if found is None:
             raise UnknownModel(f"There is no version {version[:20]!r} of {name}; see /models.")

@@ -17,6 +17,7 @@ from training.attempts import (
 )
 from training.card import Row, accuracy_row, wilson_interval
 from training.checks import check_model
+from training.cli import parser
 from training.commands import device, report
 from training.data import to_unit
 from training.evaluation import check_brought, evaluate_bundle
@@ -38,19 +39,11 @@ from training.surrogate_card import has_stand_in, stand_in_note
 from training.targets import check_new, check_writable
 from training.trial import Trial
 
-# What a recount has no use for, and how the arguments are without it.
-_UNUSED = {
-    "attack": None,
-    "grey_box": False,
-    "save": None,
-    "out": None,
-    "state": None,
-    "n": 1000,
-    "seed": 0,
-    "epsilon": None,
-    "norm": "linf",
-    "quick": False,
-}
+# What a recount has no use for.
+_UNUSED = (
+    *("attack", "grey_box", "save", "out", "state"),
+    *("n", "seed", "epsilon", "norm", "quick"),
+)
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -60,7 +53,8 @@ def evaluate(arguments: Namespace) -> None:
         ValueError: the arguments exclude each other, or a recount finds another result.
     """
     if arguments.recount is not None:
-        unused = [name for name, value in _UNUSED.items() if getattr(arguments, name) != value]
+        plain = parser().parse_args(["evaluate", "BUNDLE", "--data", "DIR"])
+        unused = [name for name in _UNUSED if getattr(arguments, name) != getattr(plain, name)]
         if unused:
             options = ", ".join("--" + name.replace("_", "-") for name in unused)
             raise ValueError(f"--recount counts what a file holds: leave {options} out")

@@ -23,6 +23,7 @@ from app.bundle import (
     read_manifest,
     read_verified,
 )
+from app.folders import is_version
 from training.brought import BroughtClassifier
 from training.export import Kind, check_parity, export_onnx
 from training.files import write_whole
@@ -156,7 +157,7 @@ def replace_files(
 
 def _next_version(folder: Path) -> int:
     """One more than the highest version there."""
-    numbers = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
+    numbers = [int(path.name) for path in folder.iterdir() if is_version(path.name)]
     return max(numbers, default=0) + 1
 
 

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from app.bundle import MANIFEST_FILE
+from app.folders import find_versions
 
 
 def check_writable(*folders: Path | None) -> None:
@@ -37,11 +38,7 @@ def check_new(*paths: Path) -> None:
 
 def versions_in(folder: Path) -> list[int]:
     """The versions of a bundle that a folder holds."""
-    return [
-        int(path.name)
-        for path in folder.glob("*")
-        if path.name.isdecimal() and (path / MANIFEST_FILE).exists()
-    ]
+    return [int(path.name) for path in find_versions(folder) if (path / MANIFEST_FILE).exists()]
 
 
 def check_version(folder: Path, version: int, *, begun: bool) -> None:
