@@ -205,9 +205,8 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         choices=("weights", "onnx"),
-        default="weights",
-        help="purifier and classifier (default: weights): onnx takes the files that the service "
-        "runs, rebuilt for the attacks, and does without the weights file",
+        help="purifier and classifier (default: weights where the bundle has them): onnx takes "
+        "the files that the service runs, rebuilt for the attacks",
     )
     _add_protocol(command)
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import nn
 
+from app.bundle import WEIGHTS_FILE, read_manifest
 from training.attempts import (
     attempt,
     names_of,
@@ -77,7 +78,7 @@ def evaluate(arguments: Namespace) -> None:
             norm=arguments.norm,
             quick=arguments.quick,
             state_dir=arguments.state,
-            source=arguments.source,
+            source=_source(arguments),
             out=arguments.out,
             device=device(arguments),
             progress=report,
@@ -89,7 +90,7 @@ def _print_attempts(arguments: Namespace) -> None:
     if arguments.save is not None:
         check_new(arguments.save, describing(arguments.save))
     check_writable(arguments.state)
-    subject = load_subject(arguments.bundle, arguments.data, arguments.source)
+    subject = load_subject(arguments.bundle, arguments.data, _source(arguments))
     names = names_of(arguments.attack, len(subject.manifest.labels))
     protocol = protocol_of(
         subject,
@@ -149,8 +150,10 @@ def _print_recount(arguments: Namespace) -> None:
     """Saved adversarial examples against their clean images, and counted again; on the CPU."""
     device(arguments)  # for its number of threads
     # Counting needs no gradients: the files are asked as the service asks them.
-    source: Source = "served" if arguments.source == "onnx" else "weights"
-    subject = load_subject(arguments.bundle, arguments.data, source)
+    source = _source(arguments)
+    subject = load_subject(
+        arguments.bundle, arguments.data, "served" if source == "onnx" else source
+    )
     found = recount(arguments.recount, subject)
     described, n = found.described, len(found.standing)
     norm = NORMS[described.norm]
@@ -170,6 +173,18 @@ def _print_recount(arguments: Namespace) -> None:
         report(f"{before} were when they were saved; {found.border} lie on the border of a label")
     else:
         report("the same images as when they were saved")
+
+
+def _source(arguments: Namespace) -> Source:
+    """Where purifier and classifier come from; said where nothing was asked for."""
+    if arguments.source is not None:
+        asked: Source = arguments.source
+        return asked
+    read_manifest(arguments.bundle)  # or there is no bundle to say anything of
+    if (arguments.bundle / WEIGHTS_FILE).exists():
+        return "weights"
+    report(f"without {WEIGHTS_FILE}: judged are the files that the service runs")
+    return "onnx"
 
 
 def _print_estimate(

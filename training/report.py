@@ -153,9 +153,8 @@ def _again(card: Card) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items()))
     commands = "\n".join(filter(None, (card.training, card.command)))
     whole = card.training and (
-        f"The first command trains, the second judges. Without `{WEIGHTS_FILE}`, which a bundle "
-        "may be shipped without, `--from onnx` makes the rows that need neither teachers nor a "
-        "surrogate.\n\n"
+        f"The first command trains, the second judges. Of a bundle that is shipped without "
+        f"`{WEIGHTS_FILE}` it makes the rows that need neither teachers nor a surrogate.\n\n"
     )
     return (
         f"## Again\n\n```\n{commands}\n```\n\n{whole}"

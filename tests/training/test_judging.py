@@ -107,6 +107,20 @@ def test_a_recount_finds_what_was_counted(
     assert lines[2] == "the same images as when they were saved"
 
 
+def test_a_recount_without_weights_asks_the_served_files(
+    saved: Path,
+    digit_bundle: Path,
+    digit_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = _without_weights(digit_bundle, tmp_path / "bundle")
+    assert _recount(saved, bundle, digit_data) == 0
+    said, *_, last = capsys.readouterr().out.splitlines()
+    assert said == "without weights.safetensors: judged are the files that the service runs"
+    assert last == "the same images as when they were saved"
+
+
 def _describe(path: Path, images: npt.NDArray[np.float32] | None = None, **changes: object) -> None:
     """Change the images, and what is said of them accordingly."""
     beside = path.with_suffix(".json")
@@ -199,9 +213,11 @@ def test_from_the_graphs_come_the_same_figures(
     assert _evaluate(digit_bundle, digit_data, *attacks) == 0
     weights = _figures(capsys.readouterr().out)
     state = ["--state", str(tmp_path / "state")]
-    assert _evaluate(bundle, data, *attacks, *state, "--from", "onnx") == 0
-    printed = capsys.readouterr().out
-    assert printed.splitlines()[0].startswith("apgd-ce, square on 30 images: at most about ")
+    assert _evaluate(bundle, data, *attacks, *state) == 0
+    said, estimate, *figures = capsys.readouterr().out.splitlines()
+    assert said == "without weights.safetensors: judged are the files that the service runs"
+    assert estimate.startswith("apgd-ce, square on 30 images: at most about ")
+    printed = "\n".join(figures)
     graphs = _figures(printed)
     assert len(weights) == len(graphs) == 5
     assert graphs[:2] == weights[:2]
@@ -209,9 +225,10 @@ def test_from_the_graphs_come_the_same_figures(
         # Two programs that compute the same differ in the last digits: by an image at most.
         shares = [float(line.split(": ")[1].split(" %")[0]) for line in (from_weights, from_graph)]
         assert shares[0] == pytest.approx(shares[1], abs=3.4)
-    # A second run finds what was kept.
+    # A second run finds what was kept; asked for them, it says nothing of where they come from.
     assert _evaluate(bundle, data, *attacks, *state, "--from", "onnx") == 0
     printed = capsys.readouterr().out
+    assert "without weights" not in printed
     assert _figures(printed) == graphs
     assert not [line for line in printed.splitlines() if line.endswith(" ...")]
 
@@ -237,10 +254,11 @@ def test_without_gradients_scores_alone_are_asked_for(
     assert (bundle / MANIFEST_FILE).read_bytes() == manifest
 
 
-def test_without_weights_the_other_source_is_named(
+def test_weights_that_are_asked_for_must_be_there(
     digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _evaluate(_without_weights(digit_bundle, tmp_path / "bundle"), digit_data) == 1
+    bundle = _without_weights(digit_bundle, tmp_path / "bundle")
+    assert _evaluate(bundle, digit_data, "--from", "weights") == 1
     errors = capsys.readouterr().err
     assert "weights.safetensors: is not there; --from onnx does without it" in errors
 

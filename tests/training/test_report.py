@@ -14,7 +14,7 @@ def test_the_page_states_the_worst_case_first_and_how_to_run_it_again() -> None:
     assert "run hardened" not in page
     trained = report(make_card().model_copy(update={"training": "limbeck-train run hardened"}), ())
     assert "```\nlimbeck-train run hardened\nlimbeck-train evaluate" in trained
-    assert "`--from onnx` makes the rows that need neither teachers" in trained
+    assert "without `weights.safetensors` it makes the rows that need neither teachers" in trained
     assert "0.987" in page and "0.125 bits" in page
     assert all(f"]({name})" in page for name in PICTURES)
 
