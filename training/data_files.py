@@ -31,15 +31,23 @@ def read_files(source: Path, splits: Sequence[str]) -> dict[str, list[tuple[str,
             is empty or a link leads nowhere.
     """
     files: dict[str, list[tuple[str, bytes]]] = {split: [] for split in splits}
+    classes: set[str] = set()
+    if source.is_dir():
+        raise_problems(_broken(source, splits), source, "are links to nowhere")
     try:
         for path, content in _members(source):
-            parts = PurePosixPath(path).parts[-3:]
-            if len(parts) == 3 and parts[0] in files and not parts[2].startswith("."):
+            parts = PurePosixPath(path).parts[-2 if content is None else -3 :]
+            if not parts or parts[0] not in files or any(part.startswith(".") for part in parts):
+                continue
+            if content is None and len(parts) == 2:
+                classes.add("/".join(parts))
+            elif content is not None and len(parts) == 3:
                 files[parts[0]].append((f"{parts[1]}/{parts[2]}", content))
     except _CUT as error:
         raise DataError(f"{source}: cannot be read: {error}") from error
-    lacking = [path.relative_to(source).as_posix() for path in _lacking(source, splits)]
-    raise_problems(lacking, source, "are links to nowhere or empty folders of classes")
+    for split, found in files.items():
+        classes.difference_update(f"{split}/{name.split('/')[0]}" for name, _ in found)
+    raise_problems(sorted(classes), source, "are empty folders of classes")
     for split, found in files.items():
         if not found:
             raise DataError(f"{source}: no files {split}/<class>/*")
@@ -54,18 +62,19 @@ def raise_problems(problems: Sequence[str], source: Path, what: str = "cannot be
         raise DataError(f"{source}: {len(problems)} file(s) {what}: {listed}")
 
 
-def _members(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Path and content of every regular file."""
+def _members(source: Path) -> Iterator[tuple[str, bytes | None]]:
+    """Path and content of every regular file; of folders the path alone."""
     if source.is_dir():
-        for path in source.glob("*/*/*"):
-            if path.is_file():
-                yield path.relative_to(source).as_posix(), path.read_bytes()
+        for path in [*source.glob("*/*"), *source.glob("*/*/*")]:
+            if path.is_file() or path.is_dir():
+                content = path.read_bytes() if path.is_file() else None
+                yield path.relative_to(source).as_posix(), content
         return
     with _uncompressed(source) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            content = archive.extractfile(member)
-            if content is not None:
-                yield member.name, content.read()
+            file = archive.extractfile(member)
+            if file is not None or member.isdir():
+                yield member.name, None if file is None else file.read()
         # A tar ends with two blocks of zeros, and tarfile stops at the first, or where there is
         # none. Whatever follows has to be read: only at its end is a compressed stream checked.
         assert archive.fileobj is not None
@@ -86,12 +95,12 @@ def _uncompressed(source: Path) -> IO[bytes]:
     return source.open("rb")
 
 
-def _lacking(source: Path, splits: Sequence[str]) -> Iterator[Path]:
-    """Links to nowhere, and folders of classes without files; in an archive links are refused."""
-    for split in splits:
-        for folder in sorted(source.glob(f"{split}/[!.]*")):
-            inside = sorted(folder.glob("[!.]*"))
-            broken = [path for path in (folder, *inside) if not path.exists()]
-            yield from broken
-            if folder.is_dir() and not broken and not any(path.is_file() for path in inside):
-                yield folder
+def _broken(source: Path, splits: Sequence[str]) -> list[str]:
+    """Links to nowhere in a folder; in an archive links are refused."""
+    return [
+        path.relative_to(source).as_posix()
+        for split in splits
+        for pattern in (f"{split}/[!.]*", f"{split}/[!.]*/[!.]*")
+        for path in sorted(source.glob(pattern))
+        if not path.exists()
+    ]

@@ -233,12 +233,35 @@ def test_an_archive_that_is_cut_anywhere_is_named(folder: Path, tmp_path: Path, 
             load_dataset(archive)
 
 
-def test_links_to_nowhere_and_empty_classes_are_named(folder: Path) -> None:
+def test_links_to_nowhere_are_named(folder: Path) -> None:
     (folder / "test" / "dog" / "lost.png").symlink_to(folder / "gone.png")
-    (folder / "train" / "horse").mkdir()
-    (folder / "train" / ".cache").mkdir()
-    with pytest.raises(DataError, match=r"2 file\(s\) are .*: train/horse, test/dog/lost\.png"):
+    (folder / "train" / "horse").symlink_to(folder / "gone")
+    named = r"2 file\(s\) are links to nowhere: train/horse, test/dog/lost\.png"
+    with pytest.raises(DataError, match=named):
         load_dataset(folder)
+
+
+@pytest.mark.parametrize("archive", [None, "pets.tar.gz"])
+def test_empty_classes_are_named(folder: Path, tmp_path: Path, archive: str | None) -> None:
+    (folder / "train" / "horse").mkdir()
+    (folder / "train" / "horse" / "young").mkdir()
+    (folder / "train" / ".cache").mkdir()
+    (folder / "test" / "horse").mkdir()
+    save(folder, "test/horse/.thumbnail.png", picture())
+    source = folder if archive is None else packed(folder, tmp_path / archive, "pets")
+    named = r"2 file\(s\) are empty folders of classes: test/horse, train/horse"
+    with pytest.raises(DataError, match=named):
+        load_dataset(source)
+
+
+@pytest.mark.parametrize("archive", [None, "pets.tar.gz"])
+def test_hidden_folders_are_no_classes(folder: Path, tmp_path: Path, archive: str | None) -> None:
+    before = load_dataset(folder)
+    save(folder, "train/.ipynb_checkpoints/a.png", picture())
+    source = folder if archive is None else packed(folder, tmp_path / archive, ".")
+    found = load_dataset(source)
+    assert found.train.class_names == before.train.class_names
+    assert found.sha256 == before.sha256
 
 
 def test_links_in_an_archive_are_no_files(folder: Path, tmp_path: Path) -> None:
