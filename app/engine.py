@@ -71,7 +71,7 @@ class Engine:
         self.provider = graphs.provider
 
     def batch_sizes(self, largest: int) -> Sequence[int]:
-        """The batch sizes to run once before serving, so that none is met for the first time."""
+        """The batch sizes to run once before serving, so that no request pays for a first run."""
         return self._graphs.batch_sizes(largest)
 
     def run(
@@ -174,7 +174,7 @@ def probe_task(manifest: Manifest) -> Task:
 
 
 def warm_up(engine: Engine, folder: Path, manifest: Manifest, max_batch_size: int) -> None:
-    """Run every batch size that will be met once, so that no request pays for its first run.
+    """Run a batch of each size that `Engine.batch_sizes` names.
 
     Raises:
         BundleError: a graph fails, or its output has another shape than the manifest says.

@@ -44,7 +44,7 @@ class Graphs(Protocol):
     provider: str
 
     def batch_sizes(self, largest: int) -> Sequence[int]:
-        """The sizes that the graphs will really meet in batches of up to `largest` images."""
+        """The sizes to run once, before batches of up to `largest` images are met."""
 
     def purify(
         self, images: Floats, classified: Sequence[int], *, keep: bool, stop: Stop
@@ -74,8 +74,8 @@ class HostGraphs:
         self.provider = purifier.provider
 
     def batch_sizes(self, largest: int) -> Sequence[int]:
-        """All of them."""
-        return range(1, largest + 1)
+        """The powers of two below the largest, and itself: a first run of others costs little."""
+        return sorted({min(bucket(size), largest) for size in range(1, largest + 1)})
 
     def purify(
         self, images: Floats, classified: Sequence[int], *, keep: bool, stop: Stop

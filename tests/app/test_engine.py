@@ -85,7 +85,7 @@ def test_an_image_without_a_finite_result_fails_alone(models_dir: Path) -> None:
     assert isinstance(bad, InferenceFailed)
 
 
-def test_every_batch_size_is_run_before_serving(engine: Engine, models_dir: Path) -> None:
+def test_batches_are_run_before_serving(engine: Engine, models_dir: Path) -> None:
     folder = models_dir / "tiny" / "1"
     warm_up(engine, folder, read_manifest(folder), 3)
 

@@ -86,8 +86,10 @@ def test_padding_adds_black_images_behind_the_others() -> None:
     assert (padded(batch)[:3] == batch).all() and not padded(batch)[3].any()
 
 
-def test_the_sizes_to_warm_up_are_those_that_will_be_met(host: Graphs, device: Graphs) -> None:
-    assert list(host.batch_sizes(6)) == [1, 2, 3, 4, 5, 6]
+def test_the_sizes_to_warm_up_are_few_and_reach_the_largest(host: Graphs, device: Graphs) -> None:
+    assert list(host.batch_sizes(1)) == [1]
+    assert list(host.batch_sizes(6)) == [1, 2, 4, 6]
+    assert list(host.batch_sizes(1024)) == [2**power for power in range(11)]
     assert list(device.batch_sizes(32)) == [1, 2, 4, 8, 16, 32]
     assert list(device.batch_sizes(6)) == [1, 2, 4, 8]
 
