@@ -66,9 +66,9 @@ def _opening(card: Card) -> str:
         )
     lines.append(
         f"**{percent(headline.accuracy)} ({percent(headline.low)} to {percent(headline.high)}) "
-        f"of the images are still classified correctly when an attacker who knows purifier and "
-        f"classifier may change every pixel by {NORMS[card.norm]} {card.epsilon:.4g}**, "
-        f"the worst case over all attacks below, image by image; "
+        f"of the test images of {card.data} are still classified correctly when an attacker who "
+        f"knows purifier and classifier may change every pixel by {NORMS[card.norm]} "
+        f"{card.epsilon:.4g}**, the worst case over all attacks below, image by image; "
         f"{percent(clean.accuracy)} when nobody attacks."
     )
     if card.norm == "l2":
