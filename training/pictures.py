@@ -14,9 +14,10 @@ from app.bundle import Manifest, read_manifest
 from training.adversary import logits_of, outputs_of, pgd_cascade
 from training.attacks import Norm, margin_loss
 from training.card import Card
+from training.data import Split
 from training.detection import auroc, roc_curve
 from training.examples import example_images, label_indices
-from training.folding import fold_batch_norm
+from training.onnx_networks import rebuilt_networks, served_classifier
 from training.plots import (
     Answered,
     Example,
@@ -27,7 +28,6 @@ from training.plots import (
 )
 from training.recipes import recipe_of
 from training.trial import Trial
-from training.weights import networks_of
 
 
 def card_pictures(
@@ -141,9 +141,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     manifest = read_manifest(options.bundle)
     recipe = recipe_of(manifest.provenance.settings)
-    networks = networks_of(options.bundle, manifest)
-    student, classifier = (fold_batch_norm(networks[key]) for key in ("student", "classifier"))
-    examples = make_examples(student, classifier, manifest, recipe.epsilon)
+    # From the files that are served, for a bundle need not have more.
+    images, _ = example_images(manifest.input, manifest.labels)
+    answers = served_classifier(options.bundle, manifest).logits(images).argmax(1)
+    shown = Split((images * 255).round().byte(), answers, ("",) * len(images), manifest.labels)
+    networks = rebuilt_networks(options.bundle, manifest, shown, None)
+    examples = make_examples(networks["student"], networks["classifier"], manifest, recipe.epsilon)
     options.path.parent.mkdir(parents=True, exist_ok=True)
     options.path.write_bytes(example_plot([examples[options.row]], recipe.epsilon))
 
