@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.typing import RcKeyType
 from PIL import Image
@@ -120,30 +121,37 @@ def training_plot(history: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes
     """
     stages = {name: records for name, records in history.items() if records}
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(2.9 * max(1, len(stages)), 4.2), layout="constrained")
+        figure = Figure(figsize=(2.9 * max(1, len(stages)), 4.4), layout="constrained")
         grid = figure.subplots(2, max(1, len(stages)), squeeze=False, sharex="col")
+        measured: dict[str, Line2D] = {}
         for column, (name, records) in enumerate(stages.items()):
-            _stage_curves(grid[0, column], grid[1, column], records)
+            measured |= _stage_curves(grid[0, column], grid[1, column], records)
             grid[0, column].set_title(name.replace("_", " "), fontsize=10)
         grid[0, 0].set_ylabel("training loss")
         grid[1, 0].set_ylabel("validation accuracy")
+        if measured:
+            names, curves = list(measured), list(measured.values())
+            columns = len(names)
+            figure.legend(curves, names, loc="outside lower center", fontsize=9, ncols=columns)
         return _png(figure)
 
 
-def _stage_curves(losses: Axes, accuracies: Axes, records: Sequence[Mapping[str, float]]) -> None:
-    """The curves of one stage."""
+def _stage_curves(
+    losses: Axes, accuracies: Axes, records: Sequence[Mapping[str, float]]
+) -> dict[str, Line2D]:
+    """The curves of one stage; returns those of its accuracies by name."""
     epochs = range(1, len(records) + 1)
     losses.plot(epochs, [record["loss"] for record in records], "o-", color="#555555", markersize=3)
     measured = [name for name in ("clean", "grey-box", "end-to-end") if name in records[0]]
+    curves = {}
     for colour, name in zip((GREEN, BLUE, ORANGE), measured, strict=False):
         values = [record.get(name, float("nan")) for record in records]
-        accuracies.plot(epochs, values, "o-", color=colour, markersize=3, label=name)
+        (curves[name],) = accuracies.plot(epochs, values, "o-", color=colour, markersize=3)
     accuracies.set_xlabel("epoch")
     accuracies.set_ylim(-0.02, 1.02)
     accuracies.yaxis.set_major_formatter(PercentFormatter(1.0))
     accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if measured:
-        accuracies.legend(fontsize=8, loc="lower right")
+    return curves
 
 
 def example_plot(examples: Sequence[Example], epsilon: float) -> bytes:

@@ -28,6 +28,7 @@ PLOTS = {
     "epsilon": lambda: epsilon_plot(make_card().sweep, 0.3),
     "detection": lambda: detection_plot({"Grey-box": ([0.0, 0.1, 1.0], [0.0, 0.9, 1.0], 0.9)}),
     "examples": lambda: example_plot([_example()] * 4, 0.3),
+    "losses alone": lambda: training_plot({"classifier": [{"loss": 2.0}, {"loss": 1.0}]}),
     "training": lambda: training_plot({"classifier": [{"loss": 2.0}], "student": [_RECORD] * 3}),
 }
 
