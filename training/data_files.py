@@ -65,10 +65,12 @@ def raise_problems(problems: Sequence[str], source: Path, what: str = "cannot be
 def _members(source: Path) -> Iterator[tuple[str, bytes | None]]:
     """Path and content of every regular file; of folders the path alone."""
     if source.is_dir():
-        for path in [*source.glob("*/*"), *source.glob("*/*/*")]:
-            if path.is_file() or path.is_dir():
-                content = path.read_bytes() if path.is_file() else None
-                yield path.relative_to(source).as_posix(), content
+        for path in source.glob("*/*"):
+            if path.is_dir():
+                yield path.relative_to(source).as_posix(), None
+        for path in source.glob("*/*/*"):
+            if path.is_file():
+                yield path.relative_to(source).as_posix(), path.read_bytes()
         return
     with _uncompressed(source) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:

@@ -130,9 +130,13 @@ def training_plot(history: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes
         grid[0, 0].set_ylabel("training loss")
         grid[1, 0].set_ylabel("validation accuracy")
         if measured:
-            names, curves = list(measured), list(measured.values())
-            columns = len(names)
-            figure.legend(curves, names, loc="outside lower center", fontsize=9, ncols=columns)
+            figure.legend(
+                list(measured.values()),
+                list(measured),
+                loc="outside lower center",
+                fontsize=9,
+                ncols=len(measured),
+            )
         return _png(figure)
 
 

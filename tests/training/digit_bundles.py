@@ -1,5 +1,6 @@
 """A bundle of networks that were really trained, on drawn digits, in seconds."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -27,6 +28,11 @@ RECIPE = overridden(
         "validation_fraction=0.2",
     ],
 )
+
+
+def without_weights(bundle: Path, folder: Path) -> Path:
+    """A copy of the bundle with nothing but what the service needs."""
+    return Path(shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("weights.*")))
 
 
 def trained_networks(data: Path) -> dict[str, nn.Module]:

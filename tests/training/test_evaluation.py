@@ -12,7 +12,7 @@ from torch import nn
 
 from app.bundle import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE, read_manifest, read_verified
 from tests.training.cards import make_card
-from tests.training.digit_bundles import SPEC
+from tests.training.digit_bundles import SPEC, without_weights
 from tests.training.linear_trials import linear_trial
 from training.card import Card, accuracy_row
 from training.checks import BrokenEvaluation
@@ -103,9 +103,7 @@ def test_the_card_holds_every_row_and_lies_in_the_bundle(trained: Trained, tmp_p
         assert read_verified(trained.bundle, manifest, name)
 
     picture = tmp_path / "purification.png"
-    bare = shutil.copytree(
-        trained.bundle, tmp_path / "bare", ignore=shutil.ignore_patterns("weights.*")
-    )
+    bare = without_weights(trained.bundle, tmp_path / "bare")
     draw_picture([str(bare), str(picture), "--row", "1"])
     assert picture.read_bytes().startswith(b"\x89PNG")
 

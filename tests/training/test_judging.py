@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from app.bundle import CARD_FILE, MANIFEST_FILE, digest
+from tests.training.digit_bundles import without_weights
 from training.cli import main
 from training.onnx_importer import OPERATORS
 
@@ -114,7 +115,7 @@ def test_a_recount_without_weights_asks_the_served_files(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    bundle = _without_weights(digit_bundle, tmp_path / "bundle")
+    bundle = without_weights(digit_bundle, tmp_path / "bundle")
     assert _recount(saved, bundle, digit_data) == 0
     said, *_, last = capsys.readouterr().out.splitlines()
     assert said == "without weights.safetensors: judged are the files that the service runs"
@@ -193,11 +194,6 @@ def test_another_bundles_count_is_told_beside_the_first(
     assert last == f"they attacked other 4, where {standing} were"
 
 
-def _without_weights(bundle: Path, folder: Path) -> Path:
-    """A copy of the bundle with nothing but what the service needs."""
-    return Path(shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("weights.*")))
-
-
 def _figures(printed: str) -> list[str]:
     """The lines with an accuracy, without the time that it took."""
     return [re.sub(r"(n = \d+).*", r"\1", line) for line in printed.splitlines() if "n = " in line]
@@ -207,7 +203,7 @@ def test_from_the_graphs_come_the_same_figures(
     digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Neither weights nor training images are needed.
-    bundle, data = _without_weights(digit_bundle, tmp_path / "bundle"), tmp_path / "digits"
+    bundle, data = without_weights(digit_bundle, tmp_path / "bundle"), tmp_path / "digits"
     shutil.copytree(digit_data / "test", data / "test")
     attacks = ["--attack", "apgd-ce,square", "--epsilon", "0.03"]
     assert _evaluate(digit_bundle, digit_data, *attacks) == 0
@@ -241,7 +237,7 @@ def test_without_gradients_scores_alone_are_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(OPERATORS, "ReduceMean")
-    bundle = _without_weights(digit_bundle, tmp_path / "bundle")
+    bundle = without_weights(digit_bundle, tmp_path / "bundle")
     reason = "classifier.onnx cannot be differentiated (operators ReduceMean)"
     assert _evaluate(bundle, digit_data, "--attack", "pgd,square", "--from", "onnx") == 1
     errors = capsys.readouterr().err
@@ -257,7 +253,7 @@ def test_without_gradients_scores_alone_are_asked_for(
 def test_weights_that_are_asked_for_must_be_there(
     digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = _without_weights(digit_bundle, tmp_path / "bundle")
+    bundle = without_weights(digit_bundle, tmp_path / "bundle")
     assert _evaluate(bundle, digit_data, "--from", "weights") == 1
     errors = capsys.readouterr().err
     assert "weights.safetensors: is not there; --from onnx does without it" in errors
