@@ -138,6 +138,12 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-evaluate", dest="evaluate", action="store_false", help="skip the robustness card"
     )
+    command.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="of convolutions and matrix products in training (default: bfloat16 on a GPU that has "
+        "it, else float32); bfloat16 is faster on processors that have it, too",
+    )
     _add_protocol(command)
 
 

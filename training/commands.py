@@ -57,7 +57,15 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     name = arguments.name or dataset.name + suffix
     work = arguments.work or Path("runs") / name
     _check_bundle_to_be(name, dataset, arguments, work)
-    training = Run(recipe, dataset, work, chosen, tell, processes=processes)
+    training = Run(
+        recipe,
+        dataset,
+        work,
+        chosen,
+        tell,
+        processes=processes,
+        precision=getattr(torch, arguments.precision) if arguments.precision else None,
+    )
     processes.check_batches(recipe, len(training.training))
     introduce_data(training)
     if images:

@@ -21,9 +21,11 @@ def pixel_loss(purified: Tensor, target: Tensor) -> Tensor:
 
 def agreement_loss(logits: Tensor, target_logits: Tensor) -> Tensor:
     """KL divergence from the target's class probabilities to ours, in nats (scalar)."""
-    return functional.kl_div(
-        logits.log_softmax(1), target_logits.log_softmax(1), reduction="batchmean", log_target=True
+    # In float32, for under autocast logits may have too few digits for it.
+    chances, wanted = (
+        values.log_softmax(1, dtype=torch.float32) for values in (logits, target_logits)
     )
+    return functional.kl_div(chances, wanted, reduction="batchmean", log_target=True)
 
 
 def teacher_loss(

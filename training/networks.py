@@ -34,6 +34,65 @@ class _Residual(nn.Module):
         return added
 
 
+class Encoder(nn.ModuleList):
+    """What halves an image, stage by stage, into ever more feature maps.
+
+    Args:
+        channels: image channels C.
+        widths: feature maps after each of the S halving stages, outermost first.
+        depths: extra convolutions in each stage, outermost first.
+        contrast_gain: g of the sigmoid 1 / (1 + exp(g (1/2 - x))) that each pixel x goes through
+            first; None: no sigmoid. On images that are nearly black and white it takes away most
+            of an L-inf perturbation. It never is quite flat, so attacks keep its gradients.
+        stem: feature maps at the image's own size, before the first halving; 0: none, the first
+            convolution halves already.
+
+    Shape:
+        images: (N, C, H, W), float32 in [0, 1]; where 2**S does not divide H or W, the edge is
+            repeated below and to the right.
+        returns: features (N, width, H / 2**s, W / 2**s) after each stage; of a stem s = 0.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        contrast_gain: float | None = None,
+        stem: int = 0,
+    ) -> None:
+        """Build the stages; see the class."""
+        super().__init__()
+        if not widths or len(widths) != len(depths):
+            raise ValueError(f"widths and depths must pair up, got {widths} and {depths}")
+        self.contrast_gain = contrast_gain
+        self.multiple = 2 ** len(widths)
+        inputs = channels
+        if stem:
+            self.append(_conv(channels, stem))
+            inputs = stem
+        for width, depth in zip(widths, depths, strict=True):
+            stage = [_conv(inputs, width, stride=2)]
+            stage += [_conv(width, width) for _ in range(depth)]
+            self.append(nn.Sequential(*stage))
+            inputs = width
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The features of a batch of images after each stage."""
+        height, width = images.shape[2:]
+        missing = (-width % self.multiple, -height % self.multiple)
+        features = images
+        if self.contrast_gain is not None:
+            features = torch.sigmoid(self.contrast_gain * (images - 0.5))
+        if any(missing):
+            features = functional.pad(features, (0, missing[0], 0, missing[1]), mode="replicate")
+        found: list[Tensor] = []
+        for stage in self:
+            features = stage(features)
+            found.append(features)
+        return found
+
+
 class ConvAutoencoder(nn.Module):
     """Convolutional autoencoder that maps an image to a purified image.
 
@@ -43,18 +102,15 @@ class ConvAutoencoder(nn.Module):
 
     Args:
         channels: image channels C.
-        widths: feature maps after each of the S halving stages, outermost first.
-        depths: extra convolutions in each stage, outermost first.
+        widths: of the `Encoder`, as are `depths`, `contrast_gain` and `stem`.
+        depths: see there.
         residual: add the decoder's output to the image instead of replacing it.
-        contrast_gain: g of the sigmoid 1 / (1 + exp(g (1/2 - x))) that each pixel x goes through
-            first; None: no sigmoid. On images that are nearly black and white it takes away most
-            of an L-inf perturbation. It never is quite flat, so attacks keep its gradients.
+        contrast_gain: see there.
         stem: feature maps at the image's own size, before the first halving and after the last
-            doubling; 0: none, the first convolution halves already.
+            doubling; 0: none.
 
     Shape:
-        images: (N, C, H, W), float32 in [0, 1]; where 2**S does not divide H or W, the edge is
-            repeated below and to the right, and cut off again.
+        images: (N, C, H, W), float32 in [0, 1].
         returns: as images.
 
     Source:
@@ -72,22 +128,10 @@ class ConvAutoencoder(nn.Module):
     ) -> None:
         """Build the network; see the class."""
         super().__init__()
-        if not widths or len(widths) != len(depths):
-            raise ValueError(f"widths and depths must pair up, got {widths} and {depths}")
         self.residual = residual
         self.contrast_gain = contrast_gain
-        self.multiple = 2 ** len(widths)
-        self.encoder = nn.ModuleList()
+        self.encoder = Encoder(channels, widths, depths, contrast_gain, stem)
         self.decoder = nn.ModuleList()
-        inputs = channels
-        if stem:
-            self.encoder.append(_conv(channels, stem))
-            inputs = stem
-        for width, depth in zip(widths, depths, strict=True):
-            stage = [_conv(inputs, width, stride=2)]
-            stage += [_conv(width, width) for _ in range(depth)]
-            self.encoder.append(nn.Sequential(*stage))
-            inputs = width
         outermost_first = [stem, *widths] if stem else [*widths]
         for narrower, width in reversed(list(pairwise(outermost_first))):
             self.decoder.append(
@@ -109,27 +153,42 @@ class ConvAutoencoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Purify a batch of images."""
         height, width = images.shape[2:]
-        missing = (-width % self.multiple, -height % self.multiple)
-        features = images  # (N, C, H, W)
-        if self.contrast_gain is not None:
-            features = torch.sigmoid(self.contrast_gain * (images - 0.5))
-        if any(missing):
-            features = functional.pad(features, (0, missing[0], 0, missing[1]), mode="replicate")
-        skips: list[Tensor] = []
-        for encode in self.encoder:
-            features = encode(features)  # (N, width, H / 2**s, W / 2**s); of a stem s = 0
-            skips.append(features)
-        skips.pop()
+        *skips, features = self.encoder(images)
         for decode in self.decoder:
             features = torch.relu(decode(features) + skips.pop())
-        restored: Tensor = self.head(features)  # (N, C, H, W)
-        if any(missing):
+        restored: Tensor = self.head(features)  # (N, C, H, W), with what the encoder repeated
+        if restored.shape[2:] != images.shape[2:]:
             restored = restored[..., :height, :width]
         if restored.dtype != images.dtype:  # under autocast; pixels need more digits
             restored = restored.to(images.dtype)
         if self.residual:
             return (images + restored).clamp(0, 1)
         return torch.sigmoid(restored)
+
+
+class EncoderClassifier(nn.Module):
+    """A purifier's encoder that labels images, by one linear layer on its last features' means.
+
+    Args:
+        encoder: of a purifier to be.
+        features: that it ends with, in number.
+        classes: number of labels K.
+
+    Shape:
+        images: (N, C, H, W), float32 in [0, 1].
+        returns: logits (N, K).
+    """
+
+    def __init__(self, encoder: Encoder, features: int, classes: int) -> None:
+        """Put the linear layer behind the encoder."""
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of a batch of images."""
+        logits: Tensor = self.head(self.encoder(images)[-1].mean(dim=(2, 3)))
+        return logits
 
 
 class Classifier(nn.Module):

@@ -164,6 +164,9 @@ def _global(images: Tensor) -> list[int]:
     return list(range(2, images.dim()))
 
 
+# What autocast computes with fewer digits.
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
+
 LAYERS: Mapping[str, Operator] = {
     "AveragePool": average_pool,
     "BatchNormalization": batch_norm,

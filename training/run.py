@@ -14,7 +14,7 @@ from training.brought import BroughtClassifier
 from training.checkpoints import Checkpoint, fingerprint
 from training.data import Dataset, Split, to_unit
 from training.folding import fold_batch_norm
-from training.networks import Classifier, ConvAutoencoder
+from training.networks import Classifier, ConvAutoencoder, Encoder, EncoderClassifier
 from training.optimization import Batch, History, Task, epoch_seed, train
 from training.processes import ALONE, Processes
 from training.recipes import Attack, Recipe, Schedule, Shape
@@ -39,6 +39,7 @@ class Run:
     identities: dict[str, str] = field(default_factory=dict)
     brought: BroughtClassifier | None = None
     processes: Processes = ALONE
+    precision: torch.dtype | None = None  # to train in; None: what suits the device
 
     def __post_init__(self) -> None:
         """Separate the validation images."""
@@ -111,6 +112,12 @@ def build_purifier(shape: Shape, channels: int) -> ConvAutoencoder:
     )
 
 
+def build_encoder(shape: Shape, channels: int, classes: int) -> EncoderClassifier:
+    """The encoder of a purifier of the given shape behind a linear layer, untrained."""
+    encoder = Encoder(channels, shape.widths, shape.depths, shape.contrast_gain, shape.stem)
+    return EncoderClassifier(encoder, shape.widths[-1], classes)
+
+
 def accuracy(model: Callable[[Tensor], Tensor], split: Split, device: torch.device) -> float:
     """Share of the images that the model labels rightly."""
     right = 0
@@ -121,6 +128,23 @@ def accuracy(model: Callable[[Tensor], Tensor], split: Split, device: torch.devi
     return right / len(split)
 
 
+def robustness(run: Run, model: nn.Module, attacked_model: nn.Module) -> float:
+    """Share of some validation images, attacked by PGD-10, that the model labels rightly."""
+    sample = run.attacked_validation
+    images, labels = to_unit(sample.images.to(run.device)), sample.labels.to(run.device)
+    attacked = pgd(
+        attacked_model,
+        images,
+        labels,
+        epsilon=run.recipe.epsilon,
+        steps=10,
+        step_size=run.recipe.epsilon / 4,
+        generator=torch.Generator().manual_seed(run.recipe.seed),
+    )
+    with torch.no_grad():
+        return float((model(attacked).argmax(1) == labels).float().mean())
+
+
 def precision_on(device: torch.device) -> torch.dtype:
     """The precision to train in: bfloat16 on a GPU that has it."""
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
@@ -128,10 +152,15 @@ def precision_on(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def new_purifier(run: Run, name: str, shape: Shape) -> ConvAutoencoder:
-    """An untrained purifier with weights of its own by name and seed."""
+def new_purifier(run: Run, name: str, shape: Shape, encoder: str | None = None) -> ConvAutoencoder:
+    """A purifier with untrained weights of its own by name and seed, or a stage's encoder."""
     torch.manual_seed(epoch_seed(run.recipe.seed, name, -1))
-    return build_purifier(shape, run.dataset.spec.channels)
+    purifier = build_purifier(shape, run.dataset.spec.channels)
+    if encoder is not None:
+        purifier.encoder.load_state_dict(
+            run.networks[encoder].get_submodule("encoder").state_dict()
+        )
+    return purifier
 
 
 def train_purifier(
@@ -148,33 +177,16 @@ def train_purifier(
     `depends` names the stages that it needs, its classifier first.
     """
     classifier = fold_batch_norm(run.networks[depends[0]])
-    sample = run.attacked_validation
-    images, labels = to_unit(sample.images.to(run.device)), sample.labels.to(run.device)
-    epsilon = run.recipe.epsilon
-
-    def robust(defended: nn.Module, attacked_model: nn.Module) -> float:
-        generator = torch.Generator().manual_seed(run.recipe.seed)
-        attacked = pgd(
-            attacked_model,
-            images,
-            labels,
-            epsilon=epsilon,
-            steps=10,
-            step_size=epsilon / 4,
-            generator=generator,
-        )
-        with torch.no_grad():
-            return float((defended(attacked).argmax(1) == labels).float().mean())
 
     def measure(trained: nn.Module) -> dict[str, float]:
         defended = nn.Sequential(fold_batch_norm(trained), classifier)
         return {
             "clean": accuracy(defended, run.validation, run.device),
-            "grey-box": robust(defended, classifier),
-            "end-to-end": robust(defended, defended),
+            "grey-box": robustness(run, defended, classifier),
+            "end-to-end": robustness(run, defended, defended),
         }
 
-    settings = {**settings, "epsilon": epsilon}
+    settings = {**settings, "epsilon": run.recipe.epsilon}
     train_network(
         run, name, purifier, loss_of, measure, schedule, run.recipe.seed, settings, depends
     )
@@ -202,7 +214,7 @@ def train_network(
         run.training,
         schedule,
         seed,
-        precision_on(run.device),
+        run.precision or precision_on(run.device),
         run.processes,
     )
     identity = fingerprint(

@@ -143,14 +143,12 @@ class ImportedClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch of images."""
-        # Never in bfloat16: a graph may mix its values with constants that autocast does not know.
-        with torch.autocast(images.device.type, enabled=False):
-            prepared = self.preprocess(images)
-            if self._single:
-                pieces = torch.split(prepared, 1)
-                found = torch.cat([self.graph(image).flatten(1) for image in pieces])
-            else:
-                found = self.graph(prepared).flatten(1)
+        prepared = self.preprocess(images)
+        if self._single:
+            pieces = torch.split(prepared, 1)
+            found = torch.cat([self.graph(image).flatten(1) for image in pieces])
+        else:
+            found = self.graph(prepared).flatten(1)
         return found.clamp_min(PROBABILITY_FLOOR).log() if self._logarithm else found
 
     def _takes_one_at_a_time(self, images: InputSpec) -> bool:

@@ -21,8 +21,10 @@ from training.run import (
     Run,
     accuracy,
     build_classifier,
+    build_encoder,
     craft,
     new_purifier,
+    robustness,
     train_network,
     train_purifier,
     warmth,
@@ -48,17 +50,27 @@ def run_stages(run: Run) -> None:
     else:
         use_classifier(run, run.brought)
     train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
-    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
-    train_student(run, "student", recipe.distillation)
+    encoder = train_encoder(run, "teacher_encoder", recipe.teacher)
+    train_teacher(
+        run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher, encoder=encoder
+    )
+    # One for the student and those of the ablation: what the teachers are worth is not in it.
+    encoder = train_encoder(run, "student_encoder", recipe.student)
+    train_student(run, "student", recipe.distillation, encoder=encoder)
     for name, shares in ABLATIONS.items():
         stage = replace(recipe.distillation, schedule=recipe.ablation)
         stage = stage if shares is None else replace(stage, normal_share=shares)
         for key in repeats(name, recipe.ablation_seeds):
-            train_student(run, key, stage, taught=name != "ablation_none")
+            train_student(run, key, stage, taught=name != "ablation_none", encoder=encoder)
     train_classifier(run, "surrogate_classifier", recipe.seed + _SURROGATE_SEED)
     surrogate = replace(recipe.adversarial_teacher, schedule=recipe.surrogate)
     train_teacher(
-        run, "surrogate_purifier", surrogate, recipe.student, against="surrogate_classifier"
+        run,
+        "surrogate_purifier",
+        surrogate,
+        recipe.student,
+        against="surrogate_classifier",
+        encoder=train_encoder(run, "surrogate_encoder", recipe.student),
     )
 
 
@@ -127,12 +139,53 @@ def train_stand_in(run: Run, brought: BroughtClassifier) -> None:
     train_network(run, STAND_IN, network, loss_of, measure, stage.schedule, seed, settings, ())
 
 
+def train_encoder(run: Run, name: str, shape: Shape) -> str | None:
+    """Train the encoder of a purifier of this shape to label attacked images.
+
+    Returns:
+        The name; None, and nothing is trained, if the recipe does not want it.
+    """
+    stage = run.recipe.encoder
+    if stage is None:
+        return None
+    recipe, epsilon = run.recipe, run.recipe.epsilon
+    torch.manual_seed(epoch_seed(recipe.seed, name, -1))
+    classes = len(run.training.class_names)
+    network = build_encoder(shape, run.dataset.spec.channels, classes)
+
+    def loss_of(batch: Batch) -> Tensor:
+        attacked = craft(network, nn.Identity(), batch, stage.attack, epsilon)
+        clean_logits, attacked_logits = _halves(network(torch.cat([batch.images, attacked])))
+        loss = functional.cross_entropy(attacked_logits, batch.labels)
+        clean = functional.cross_entropy(clean_logits, batch.labels)
+        return loss + stage.clean_cross_entropy * clean
+
+    def measure(trained: nn.Module) -> dict[str, float]:
+        labels = fold_batch_norm(trained)
+        return {
+            "clean": accuracy(labels, run.validation, run.device),
+            "attacked": robustness(run, labels, labels),
+        }
+
+    settings = {**asdict(stage), "shape": asdict(shape), "epsilon": epsilon}
+    train_network(run, name, network, loss_of, measure, stage.schedule, recipe.seed, settings, ())
+    return name
+
+
 def train_teacher(
-    run: Run, name: str, stage: TeacherStage, shape: Shape, against: str = "classifier"
+    run: Run,
+    name: str,
+    stage: TeacherStage,
+    shape: Shape,
+    against: str = "classifier",
+    encoder: str | None = None,
 ) -> None:
-    """Train an autoencoder to give the clean image back, from clean and from attacked ones."""
+    """Train an autoencoder to give the clean image back, from clean and from attacked ones.
+
+    `encoder` names the stage that its encoder is taken from.
+    """
     classifier = fold_batch_norm(run.networks[against])
-    purifier = new_purifier(run, name, shape)
+    purifier = new_purifier(run, name, shape, encoder)
 
     def loss_of(batch: Batch) -> Tensor:
         if stage.attack is None:
@@ -152,14 +205,20 @@ def train_teacher(
         )
 
     settings = {**asdict(stage), "shape": asdict(shape)}
-    train_purifier(run, name, purifier, loss_of, stage.schedule, (against,), settings)
+    depends = (against, encoder) if encoder else (against,)
+    train_purifier(run, name, purifier, loss_of, stage.schedule, depends, settings)
 
 
-def train_student(run: Run, name: str, stage: StudentStage, *, taught: bool = True) -> None:
-    """Distil a student; untaught, the clean images stand in for the teachers'."""
+def train_student(
+    run: Run, name: str, stage: StudentStage, *, taught: bool = True, encoder: str | None = None
+) -> None:
+    """Distil a student; untaught, the clean images stand in for the teachers'.
+
+    `encoder` names the stage that its encoder is taken from.
+    """
     classifier = fold_batch_norm(run.networks["classifier"])
     teachers = [fold_batch_norm(run.networks[f"{kind}_teacher"]) for kind in _TEACHERS]
-    purifier = new_purifier(run, name, run.recipe.student)
+    purifier = new_purifier(run, name, run.recipe.student, encoder)
 
     def targets_of(images: Tensor, attacked: Tensor) -> tuple[Tensor, Tensor]:
         """Each teacher sees only what it was trained on: the normal one no attacks."""
@@ -191,6 +250,7 @@ def train_student(run: Run, name: str, stage: StudentStage, *, taught: bool = Tr
 
     settings = {**asdict(stage), "taught": taught, "shape": asdict(run.recipe.student)}
     depends = ("classifier", *(f"{kind}_teacher" for kind in _TEACHERS))
+    depends += (encoder,) if encoder else ()
     train_purifier(run, name, purifier, loss_of, stage.schedule, depends, settings)
 
 
