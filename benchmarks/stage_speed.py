@@ -25,17 +25,18 @@ from training.processes import processes_of
 from training.recipe_book import IMAGES, RECIPES
 from training.recipes import Recipe, batch_sizes, overridden
 from training.run import Run
-from training.stages import train_classifier, train_student, train_teacher
+from training.stages import train_classifier, train_encoder, train_student, train_teacher
 
 IMAGES_FILE = "digits.npy"
 LABELS = tuple("0123456789")
 # Each stage with the recipe's setting for it.
-STAGES = {
+_STAGES = {
     "classifier": "classifier",
     "normal_teacher": "normal_teacher",
     "adversarial_teacher": "adversarial_teacher",
     "student": "distillation",
 }
+_ENCODER = {"student_encoder": "encoder"}
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=sorted(RECIPES), required=True)
     parser.add_argument("--images", choices=IMAGES, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--bfloat16", action="store_true", help="default: as suits the device")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     processes = processes_of(os.environ)
@@ -55,13 +57,20 @@ def main() -> None:
     recipe = _shortened(RECIPES[arguments.recipe][arguments.images])
     dataset = _dataset(arguments.folder / IMAGES_FILE)
     run = Run(
-        recipe, dataset, arguments.folder / "work", device, lambda line: None, processes=processes
+        recipe,
+        dataset,
+        arguments.folder / "work",
+        device,
+        lambda line: None,
+        processes=processes,
+        precision=torch.bfloat16 if arguments.bfloat16 else None,
     )
     with processes.joined(device), patch.object(training.run, "train", _without_validation):
         train_classifier(run, "classifier", recipe.seed)
         train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
         train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
-        train_student(run, "student", recipe.distillation)
+        encoder = train_encoder(run, "student_encoder", recipe.student)
+        train_student(run, "student", recipe.distillation, encoder=encoder)
     found = {"images_per_s": _rates(run), "memory_mib": _peak_memory_mib()}
     if device.type == "cuda":
         found["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
@@ -75,9 +84,14 @@ def _without_validation(
     return train(replace(task, measure=lambda trained: {}), checkpoint, report)
 
 
+def stages_of(recipe: Recipe) -> dict[str, str]:
+    """The stages that are timed, with the recipe's setting for each."""
+    return _STAGES | (_ENCODER if recipe.encoder else {})
+
+
 def _shortened(recipe: Recipe) -> Recipe:
     """Two epochs of each stage, and a single image that is not trained on."""
-    epochs = [f"{stage}.schedule.epochs=2" for stage in STAGES.values()]
+    epochs = [f"{stage}.schedule.epochs=2" for stage in stages_of(recipe).values()]
     return overridden(recipe, [*epochs, "validation_fraction=0"])
 
 
@@ -96,7 +110,7 @@ def _rates(run: Run) -> dict[str, float]:
     """Images of the whole batches that a stage learns from in a second."""
     sizes = batch_sizes(run.recipe)
     rates = {}
-    for stage, setting in STAGES.items():
+    for stage, setting in stages_of(run.recipe).items():
         size = min(sizes[f"{setting}.schedule.batch_size"], len(run.training))
         shown = len(run.training) // size * size
         rates[stage] = shown / run.histories[stage][-1]["seconds"]

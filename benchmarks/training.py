@@ -1,5 +1,7 @@
 """How many images a second each stage of training takes, by one process and by several.
 
+Or by one process in float32 and in bfloat16.
+
 Run `make bench-training`, or `python -m benchmarks.training --help`.
 """
 
@@ -20,13 +22,26 @@ import torch
 from benchmarks.machine import busy_lines
 from benchmarks.measurement import spread
 from benchmarks.processes import ROOT
-from benchmarks.stage_speed import IMAGES_FILE, LABELS, STAGES
+from benchmarks.stage_speed import IMAGES_FILE, LABELS, stages_of
 from benchmarks.table import ranged
 from training.digits import draw_digits
 from training.provenance import machine
 from training.recipe_book import IMAGES, RECIPES
 
 _WORKER = "benchmarks.stage_speed"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of the ways to train that are compared."""
+
+    processes: int
+    bfloat16: bool = False  # or what suits the device
+
+    def __str__(self) -> str:
+        """As the table's head names it."""
+        several = "es" if self.processes > 1 else ""
+        return f"{self.processes} process{several}{', bfloat16' * self.bfloat16}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     torch.set_num_threads(1)  # as the processes that are measured; the table says so
     load_before = os.getloadavg()[0]
-    counts = sorted({1, options.processes})
-    found: dict[int, list[Speeds]] = {count: [] for count in counts}
+    ways = [Way(1)]
+    if options.bfloat16:
+        ways.append(Way(1, bfloat16=True))
+    elif options.processes > 1:
+        ways.append(Way(options.processes))
+    found: dict[Way, list[Speeds]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / IMAGES_FILE
         # One is kept for validation.
         np.save(images, digits(options.count + 1, colour=options.images != "ink"))
         for number in range(options.rounds):
-            for count in counts:
-                print(f"round {number + 1}, processes: {count} ...", file=sys.stderr, flush=True)
-                found[count].append(
-                    measured(images, count, options.recipe, options.images, options.device)
+            for way in ways:
+                print(f"round {number + 1}, {way} ...", file=sys.stderr, flush=True)
+                found[way].append(
+                    measured(images, way, options.recipe, options.images, options.device)
                 )
     for line in report(found, options, load_before):
         print(line)
@@ -84,14 +103,16 @@ def digits(count: int, *, colour: bool = False) -> npt.NDArray[np.uint8]:
     return (grey * inks // 255).astype(np.uint8)
 
 
-def measured(images: Path, count: int, recipe: str, variant: str, device: str) -> Speeds:
-    """One training by this many processes of one thread each.
+def measured(images: Path, way: Way, recipe: str, variant: str, device: str) -> Speeds:
+    """One training in this way, by processes of one thread each.
 
     Raises:
         SystemExit: it failed.
     """
     launch = ["-m", _WORKER]
     options = ["--recipe", recipe, "--images", variant, "--device", device]
+    options += ["--bfloat16"] * way.bfloat16
+    count = way.processes
     if count > 1:
         torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
         launch = [*torchrun, *launch]
@@ -116,7 +137,7 @@ def measured(images: Path, count: int, recipe: str, variant: str, device: str) -
 
 
 def report(
-    found: dict[int, list[Speeds]], options: argparse.Namespace, load_before: float
+    found: dict[Way, list[Speeds]], options: argparse.Namespace, load_before: float
 ) -> Iterator[str]:
     """The table, below what it was measured on."""
     columns = list(found.values())
@@ -128,11 +149,11 @@ def report(
     )
     yield from busy_lines(load_before)
     yield ""
-    heads = [f"{count} process{'es' * (count > 1)}, images/s" for count in found]
+    heads = [f"{way}, images/s" for way in found]
     compared = ["ratio"] if len(columns) > 1 else []
     yield _row("stage", [*heads, *compared])
     yield "|---|" + "---:|" * len([*heads, *compared])
-    for stage in STAGES:
+    for stage in stages_of(RECIPES[options.recipe][options.images]):
         rates = [[speeds.images_per_s[stage] for speeds in column] for column in columns]
         if compared:
             rates.append([after / before for before, after in zip(*rates, strict=True)])
@@ -162,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=768, help="of drawn digits to train on")
     parser.add_argument("--rounds", type=int, default=2, help="of each number of processes")
     parser.add_argument("--processes", type=int, default=2, help="to compare with one; 1: no other")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="compare one process with one in bfloat16 instead"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return parser
 

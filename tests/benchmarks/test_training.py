@@ -4,8 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.stage_speed import IMAGES_FILE, STAGES
-from benchmarks.training import Speeds, digits, main, measured, report
+from benchmarks.stage_speed import IMAGES_FILE, stages_of
+from benchmarks.training import Speeds, Way, digits, main, measured, report
+from training.recipe_book import RECIPES
+
+STAGES = list(stages_of(RECIPES["paper"]["ink"]))
 
 
 def test_digits_are_drawn_in_several_hands() -> None:
@@ -21,8 +24,8 @@ def test_digits_are_drawn_in_several_hands() -> None:
 def test_several_processes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     np.save(tmp_path / IMAGES_FILE, digits(17))
-    found = measured(tmp_path / IMAGES_FILE, 2, "paper", "ink", "cpu")
-    assert list(found.images_per_s) == list(STAGES)
+    found = measured(tmp_path / IMAGES_FILE, Way(2), "paper", "ink", "cpu")
+    assert list(found.images_per_s) == STAGES
     assert all(rate > 0 for rate in found.images_per_s.values())
     assert len(found.memory_mib) == 2
     assert all(50 < memory < 5000 for memory in found.memory_mib)
@@ -52,6 +55,17 @@ def test_a_recipe_for_colour_is_measured_by_one_process(
     assert [line.split(" | ")[0] for line in lines[-5:-1]] == [f"| {stage}" for stage in STAGES]
 
 
+def test_bfloat16_is_compared_with_float32_and_encoders_are_a_stage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--bfloat16", "--recipe", "hardened", "--images", "object"]
+    main([*options, "--count", "12", "--rounds", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "| stage | 1 process, images/s | 1 process, bfloat16, images/s | ratio |" in lines
+    assert [line.split(" | ")[0] for line in lines[-3:-1]] == ["| student", "| student_encoder"]
+    assert all(line.count("|") == 5 for line in lines[-6:])
+
+
 def speeds(rate: float, *memory: float, gpu: tuple[float, ...] = ()) -> Speeds:
     return Speeds({stage: rate for stage in STAGES}, memory, gpu)
 
@@ -59,8 +73,8 @@ def speeds(rate: float, *memory: float, gpu: tuple[float, ...] = ()) -> Speeds:
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_table_sets_both_side_by_side(busy: bool) -> None:
     found = {
-        1: [speeds(100, 400.4), speeds(110, 410)],
-        2: [speeds(150, 300, 310), speeds(220, 320, 305)],
+        Way(1): [speeds(100, 400.4), speeds(110, 410)],
+        Way(2): [speeds(150, 300, 310), speeds(220, 320, 305)],
     }
     options = Namespace(recipe="hardened", images="ink", count=64, rounds=2, device="cpu")
     lines = list(report(found, options, 2.0 if busy else 0.1))
@@ -73,14 +87,14 @@ def test_the_table_sets_both_side_by_side(busy: bool) -> None:
 
 
 def test_the_table_shows_the_memory_of_gpus() -> None:
-    found = {1: [speeds(1, 2, gpu=(30,))], 2: [speeds(1, 2, 2, gpu=(20, 21))]}
+    found = {Way(1): [speeds(1, 2, gpu=(30,))], Way(2): [speeds(1, 2, 2, gpu=(20, 21))]}
     options = Namespace(recipe="hardened", images="ink", count=64, rounds=1, device="cpu")
     assert list(report(found, options, 0))[-1] == "| peak memory on each GPU, MiB | 30 | 20, 21 | |"
 
 
 def test_one_process_alone_is_a_table_too() -> None:
     options = Namespace(recipe="paper", images="object", count=64, rounds=1, device="cpu")
-    lines = list(report({1: [speeds(100, 400, gpu=(30,))]}, options, 0))
+    lines = list(report({Way(1): [speeds(100, 400, gpu=(30,))]}, options, 0))
     assert "| stage | 1 process, images/s |" in lines
     assert "|---|---:|" in lines
     assert "| student | 100 (100 to 100) |" in lines

@@ -21,6 +21,7 @@ from training.recipe_book import HARDENED, PAPER, PAPER_PHOTO, PURPOSES
 from training.recipe_file import read_recipe, write_recipe
 from training.recipes import overridden, settings_of
 from training.resumption import ORDER_FILE, Order
+from training.run import Run
 
 # Enough for the evaluation to find the undefended classifier broken, and no more.
 SETTINGS = (
@@ -350,6 +351,22 @@ def test_no_threads_are_too_few(
     arguments = ["--data", str(digits), "--work", str(tmp_path), "--threads", "0"]
     assert main(["run", "hardened", *arguments]) == 1
     assert "--threads must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_the_precision_of_training_can_be_chosen(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.dtype | None] = []
+
+    def no_further(run: Run) -> None:
+        asked.append(run.precision)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.commands.run_stages", no_further)
+    for precision in ([], ["--precision", "float32"], ["--precision", "bfloat16"]):
+        arguments = ["--data", str(digits), "--work", str(tmp_path / str(len(asked)))]
+        assert main(["run", "hardened", *arguments, *precision]) == INTERRUPTED
+    assert asked == [None, torch.float32, torch.bfloat16]
 
 
 def test_a_gpu_that_is_not_there_is_named(

@@ -144,6 +144,15 @@ def test_only_a_gpu_that_can_trains_in_bfloat16(
     assert precision_on(torch.device(device)) == expected
 
 
+def test_a_precision_that_is_asked_for_is_trained_in(whole: Run, tmp_path: Path) -> None:
+    for precision, unchanged in ((torch.float32, True), (torch.bfloat16, False)):
+        run = tiny_run(tmp_path / str(precision))
+        run.precision = precision
+        train_classifier(run, "classifier", run.recipe.seed)
+        found, expected = (state_of(one.networks["classifier"]) for one in (run, whole))
+        assert same(found, expected) is unchanged
+
+
 def test_training_leaves_teachers_and_classifier_untouched(tmp_path: Path) -> None:
     run = prepared(tmp_path)
     before = {name: state_of(network) for name, network in run.networks.items()}
