@@ -20,12 +20,13 @@ import training.run
 from app.bundle import InputSpec
 from training.checkpoints import Checkpoint
 from training.data import Dataset, Split
-from training.optimization import History, Task, train
+from training.encoders import train_encoder
+from training.optimization import PRECISIONS, History, Task, train
 from training.processes import processes_of
 from training.recipe_book import IMAGES, RECIPES
 from training.recipes import Recipe, batch_sizes, overridden
 from training.run import Run
-from training.stages import train_classifier, train_encoder, train_student, train_teacher
+from training.stages import train_classifier, train_student, train_teacher
 
 IMAGES_FILE = "digits.npy"
 LABELS = tuple("0123456789")
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=sorted(RECIPES), required=True)
     parser.add_argument("--images", choices=IMAGES, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    parser.add_argument("--bfloat16", action="store_true", help="default: as suits the device")
+    parser.add_argument("--precision", choices=PRECISIONS, help="default: as suits the device")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     processes = processes_of(os.environ)
@@ -63,14 +64,15 @@ def main() -> None:
         device,
         lambda line: None,
         processes=processes,
-        precision=torch.bfloat16 if arguments.bfloat16 else None,
+        asked_precision=PRECISIONS.get(arguments.precision),
     )
     with processes.joined(device), patch.object(training.run, "train", _without_validation):
         train_classifier(run, "classifier", recipe.seed)
         train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
         train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
-        encoder = train_encoder(run, "student_encoder", recipe.student)
-        train_student(run, "student", recipe.distillation, encoder=encoder)
+        train_student(run, "student", recipe.distillation)
+        if recipe.encoder:
+            train_encoder(run, "student_encoder", recipe.encoder, recipe.student)
     found = {"images_per_s": _rates(run), "memory_mib": _peak_memory_mib()}
     if device.type == "cuda":
         found["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20

@@ -25,6 +25,7 @@ from benchmarks.processes import ROOT
 from benchmarks.stage_speed import IMAGES_FILE, LABELS, stages_of
 from benchmarks.table import ranged
 from training.digits import draw_digits
+from training.optimization import PRECISIONS
 from training.provenance import machine
 from training.recipe_book import IMAGES, RECIPES
 
@@ -36,12 +37,12 @@ class Way:
     """One of the ways to train that are compared."""
 
     processes: int
-    bfloat16: bool = False  # or what suits the device
+    precision: str | None = None  # None: what suits the device
 
     def __str__(self) -> str:
         """As the table's head names it."""
         several = "es" if self.processes > 1 else ""
-        return f"{self.processes} process{several}{', bfloat16' * self.bfloat16}"
+        return f"{self.processes} process{several}{f', {self.precision}' if self.precision else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.processes < 1 or options.count < len(LABELS) or options.rounds < 1:
         parser.error(f"--processes and --rounds must be at least 1, --count {len(LABELS)}")
     gpus = torch.cuda.device_count()
-    if options.device == "cuda" and options.processes > gpus:
+    if options.device == "cuda" and not options.bfloat16 and options.processes > gpus:
         parser.error(
             f"--device cuda: a GPU for each of --processes {options.processes}; found: {gpus}"
         )
     torch.set_num_threads(1)  # as the processes that are measured; the table says so
     load_before = os.getloadavg()[0]
-    ways = [Way(1)]
+    ways = [Way(count) for count in sorted({1, options.processes})]
     if options.bfloat16:
-        ways.append(Way(1, bfloat16=True))
-    elif options.processes > 1:
-        ways.append(Way(options.processes))
+        ways = [Way(1, precision) for precision in PRECISIONS]
     found: dict[Way, list[Speeds]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / IMAGES_FILE
@@ -111,7 +110,8 @@ def measured(images: Path, way: Way, recipe: str, variant: str, device: str) -> 
     """
     launch = ["-m", _WORKER]
     options = ["--recipe", recipe, "--images", variant, "--device", device]
-    options += ["--bfloat16"] * way.bfloat16
+    if way.precision:
+        options += ["--precision", way.precision]
     count = way.processes
     if count > 1:
         torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
@@ -181,10 +181,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="hardened")
     parser.add_argument("--images", choices=IMAGES, default="ink", help="the recipe's variant")
     parser.add_argument("--count", type=int, default=768, help="of drawn digits to train on")
-    parser.add_argument("--rounds", type=int, default=2, help="of each number of processes")
-    parser.add_argument("--processes", type=int, default=2, help="to compare with one; 1: no other")
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="compare one process with one in bfloat16 instead"
+    parser.add_argument("--rounds", type=int, default=2, help="of each way to train")
+    compared = parser.add_mutually_exclusive_group()
+    compared.add_argument(
+        "--processes", type=int, default=2, help="to compare with one; 1: no other"
+    )
+    compared.add_argument(
+        "--bfloat16", action="store_true", help="compare float32 with bfloat16, by one process"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return parser

@@ -19,6 +19,7 @@ from training.download import fetch
 from training.evaluation import evaluate_bundle
 from training.export import PARITY_BATCHES
 from training.introduction import introduce_data, introduce_networks
+from training.optimization import PRECISIONS
 from training.processes import ALONE, ProcessError, Processes, processes_of
 from training.provenance import provenance_of
 from training.publication import write_bundle
@@ -64,7 +65,7 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
         chosen,
         tell,
         processes=processes,
-        precision=getattr(torch, arguments.precision) if arguments.precision else None,
+        asked_precision=PRECISIONS.get(arguments.precision),
     )
     processes.check_batches(recipe, len(training.training))
     introduce_data(training)

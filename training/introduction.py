@@ -1,11 +1,14 @@
 """What a run says before it trains: of the data, and of the networks it is about to train."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from training.networks import multiply_adds, parameters
+from training.optimization import precision_name
 from training.recipes import optimizer_steps
-from training.run import Run, build_classifier, build_purifier
+from training.run import Run, build_classifier, build_purifier, precision_on
 
 # With fewer, networks of the recipes' learning rates have learnt next to nothing.
 _FEW_STEPS = 100
@@ -28,6 +31,15 @@ def introduce_data(training: Run) -> None:
     )
 
 
+def _emulates(training: Run) -> bool:
+    """Whether the processor is known to have no instructions for bfloat16."""
+    if training.device.type != "cpu":
+        return training.precision != precision_on(training.device)
+    # PyTorch tells since 2.11; before, nothing is known.
+    known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known) and not any(has for name, has in known.items() if "bf16" in name)
+
+
 def introduce_networks(training: Run) -> None:
     """Report the size of the networks that the recipe trains, and stages that are very short."""
     recipe, spec = training.recipe, training.dataset.spec
@@ -43,6 +55,11 @@ def introduce_networks(training: Run) -> None:
         cost = multiply_adds(network, spec.shape)
         training.report(
             f"{name}: {cost:,} multiply-adds an image, {parameters(network):,} parameters"
+        )
+    if training.precision != torch.float32:
+        training.report(
+            f"training in {precision_name(training.precision)}"
+            + (", which this processor only emulates: slowly" if _emulates(training) else "")
         )
     steps = optimizer_steps(recipe, len(training.training))
     few = [f"{stage} {count}" for stage, count in steps.items() if count < _FEW_STEPS]

@@ -37,6 +37,8 @@ class _Residual(nn.Module):
 class Encoder(nn.ModuleList):
     """What halves an image, stage by stage, into ever more feature maps.
 
+    A list of its stages, so that weights are named as in the bundles before there was this class.
+
     Args:
         channels: image channels C.
         widths: feature maps after each of the S halving stages, outermost first.
@@ -67,6 +69,7 @@ class Encoder(nn.ModuleList):
             raise ValueError(f"widths and depths must pair up, got {widths} and {depths}")
         self.contrast_gain = contrast_gain
         self.multiple = 2 ** len(widths)
+        self.features = widths[-1]
         inputs = channels
         if stem:
             self.append(_conv(channels, stem))
@@ -171,7 +174,6 @@ class EncoderClassifier(nn.Module):
 
     Args:
         encoder: of a purifier to be.
-        features: that it ends with, in number.
         classes: number of labels K.
 
     Shape:
@@ -179,11 +181,11 @@ class EncoderClassifier(nn.Module):
         returns: logits (N, K).
     """
 
-    def __init__(self, encoder: Encoder, features: int, classes: int) -> None:
+    def __init__(self, encoder: Encoder, classes: int) -> None:
         """Put the linear layer behind the encoder."""
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(features, classes)
+        self.head = nn.Linear(encoder.features, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch of images."""

@@ -13,7 +13,7 @@ from onnx import inliner
 from torch import Tensor, nn
 
 from training.onnx_elementwise import ELEMENTWISE
-from training.onnx_layers import LAYERS, PRODUCTS
+from training.onnx_layers import LAYERS
 from training.onnx_node import Node, Operator, UnsupportedNode, node_of, tensor_of
 from training.onnx_reductions import REDUCTIONS
 from training.onnx_resizing import RESIZING
@@ -165,10 +165,6 @@ def _run(node: Node, values: dict[str, Tensor], device: torch.device) -> None:
         result = OPERATORS[node.operator](node, *inputs)
     except UnsupportedNode as error:
         raise UnsupportedGraph([str(error)]) from error
-    if node.operator in PRODUCTS:
-        # Under autocast it has fewer digits, which an operator that mixes it with a constant of
-        # the graph may refuse.
-        result = result.to(inputs[0].dtype)  # type: ignore[union-attr]
     results = [
         made.to(device) if made.is_floating_point() else made
         for made in (result if isinstance(result, tuple) else (result,))

@@ -164,22 +164,32 @@ def _global(images: Tensor) -> list[int]:
     return list(range(2, images.dim()))
 
 
-# What autocast computes with fewer digits.
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
+def _product(operator: Operator) -> Operator:
+    """A product whose result has its factors' digits, also where autocast computes it with fewer.
+
+    An operator that mixes it with a constant of the graph might refuse to otherwise.
+    """
+
+    def compute(node: Node, first: Tensor, *others: Tensor | None) -> Tensor:
+        result: Tensor = operator(node, first, *others)  # type: ignore[assignment]
+        return result.to(first.dtype)
+
+    return compute
+
 
 LAYERS: Mapping[str, Operator] = {
     "AveragePool": average_pool,
     "BatchNormalization": batch_norm,
-    "Conv": conv,
-    "ConvTranspose": conv_transpose,
-    "Einsum": lambda node, *values: torch.einsum(node.get("equation"), *values),
-    "Gemm": gemm,
+    "Conv": _product(conv),
+    "ConvTranspose": _product(conv_transpose),
+    "Einsum": _product(lambda node, *values: torch.einsum(node.get("equation"), *values)),
+    "Gemm": _product(gemm),
     "GlobalAveragePool": lambda node, images: images.mean(_global(images), keepdim=True),
     "GlobalMaxPool": lambda node, images: images.amax(_global(images), keepdim=True),
     "GroupNormalization": group_norm,
     "InstanceNormalization": instance_norm,
     "LRN": local_response_norm,
     "LayerNormalization": layer_norm,
-    "MatMul": lambda node, left, right: left @ right,
+    "MatMul": _product(lambda node, left, right: left @ right),
     "MaxPool": max_pool,
 }

@@ -13,12 +13,15 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 from training.augmentation import augment
-from training.checkpoints import Checkpoint
+from training.checkpoints import Checkpoint, CheckpointError
 from training.data import Split, to_unit
 from training.processes import ALONE, Processes
 from training.recipes import Schedule
 
 History = list[dict[str, float]]
+
+# Of convolutions and matrix products in training.
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return torch.autocast(device.type, precision, cache_enabled=False)
 
 
+def precision_name(precision: torch.dtype) -> str:
+    """As options and checkpoints have it."""
+    return next(name for name, known in PRECISIONS.items() if known == precision)
+
+
 def epoch_seed(seed: int, name: str, epoch: int) -> int:
     """A seed of its own for each epoch of each stage, so that resuming changes nothing."""
     text = f"{seed}/{name}/{epoch}".encode()
@@ -78,6 +86,7 @@ def train(task: Task, checkpoint: Checkpoint, report: Callable[[str], None]) -> 
     distribution, because each process draws noise for its own images.
 
     Raises:
+        CheckpointError: it was trained in another precision so far.
         ProcessError: a batch cannot be shared evenly, or the processes do not train the same.
         ValueError: the loss is not a number.
     """
@@ -86,9 +95,11 @@ def train(task: Task, checkpoint: Checkpoint, report: Callable[[str], None]) -> 
     with processes.leader_first():
         state = checkpoint.load()
     if state is not None:
+        _check_precision(task, state, checkpoint)
         trainer.restore(state)
         report(f"{task.name}: found {trainer.epoch} of {task.schedule.epochs} epochs done")
-    processes.check_same(task.name, f"{checkpoint.identity} {trainer.epoch}")
+    same = f"{checkpoint.identity} {trainer.epoch} {precision_name(task.precision)}"
+    processes.check_same(task.name, same)
     while trainer.epoch < task.schedule.epochs:
         record = trainer.run_epoch()
         if processes.leads:
@@ -97,6 +108,17 @@ def train(task: Task, checkpoint: Checkpoint, report: Callable[[str], None]) -> 
     task.network.load_state_dict(trainer.result().state_dict())
     task.network.eval()
     return trainer.history
+
+
+def _check_precision(task: Task, state: dict[str, Any], checkpoint: Checkpoint) -> None:
+    """Raise if the checkpoint was trained otherwise; those from before say nothing of it."""
+    precision = precision_name(task.precision)
+    before = state.get("precision", precision)
+    if before != precision:
+        raise CheckpointError(
+            f"{checkpoint.path} was trained in {before}, and this is {precision}: give --precision "
+            f"{before}, or another --work folder"
+        )
 
 
 class _Trainer:
@@ -198,6 +220,7 @@ class _Trainer:
         """All that a later process needs to go on exactly from here."""
         return {
             "epoch": self.epoch,
+            "precision": precision_name(self.task.precision),
             "network": self.task.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from app.bundle import Provenance
+from training.optimization import precision_name
 from training.recipes import settings_of
 from training.run import Run
 
@@ -31,7 +32,7 @@ def provenance_of(run: Run, command: str) -> Provenance:
         data_name=run.dataset.name,
         data_sha256=run.dataset.sha256,
         versions={"python": platform.python_version(), **_installed()},
-        machine=machine(run.device, run.processes.count),
+        machine=machine(run.device, run.processes.count, run.precision),
         stage_seconds={
             name: round(sum(record["seconds"] for record in history), 1)
             for name, history in run.histories.items()
@@ -40,16 +41,20 @@ def provenance_of(run: Run, command: str) -> Provenance:
     )
 
 
-def machine(device: torch.device, processes: int = 1) -> str:
-    """The hardware, in words, and how much of it was used."""
+def machine(
+    device: torch.device, processes: int = 1, precision: torch.dtype = torch.float32
+) -> str:
+    """The hardware, in words, and how much of it was used, in which precision if not float32."""
     several = f"{processes} processes" if processes > 1 else ""
+    reduced = "" if precision == torch.float32 else precision_name(precision)
     if device.type == "cuda":
-        return ", ".join(filter(None, (torch.cuda.get_device_name(device), several)))
+        return ", ".join(filter(None, (torch.cuda.get_device_name(device), several, reduced)))
     threads = torch.get_num_threads()
     used = f"{threads} thread{'s' if threads > 1 else ''}"
     if several:
         used = f"{several} of {used}"
-    return f"{len(os.sched_getaffinity(0))} CPU cores, {processor()}, {used}"
+    cores = f"{len(os.sched_getaffinity(0))} CPU cores"
+    return ", ".join(filter(None, (cores, processor(), used, reduced)))
 
 
 def git_commit() -> str | None:

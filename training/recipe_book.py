@@ -196,8 +196,9 @@ PAPER_OBJECT = replace(
     surrogate=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.995),
 )
 
-# The encoders learn to label attacked images first, at a sixth of the work of a step through both
-# networks: what holds under attack is learnt there, and the whole purifier needs few epochs more.
+# What holds under attack is learnt by the encoders alone first, in steps that cost little; the
+# whole purifier needs few epochs more, at full epsilon from the start. The pixels' weight is lower
+# still: a network so small cannot have both them and what has to hold.
 _OBJECT_THROUGH = replace(_PHOTO_THROUGH, ramp_epochs=0.0, bare_share=0.0)
 
 HARDENED_OBJECT = replace(
@@ -214,13 +215,17 @@ HARDENED_OBJECT = replace(
     normal_teacher=PAPER_OBJECT.normal_teacher,
     adversarial_teacher=replace(
         HARDENED_PHOTO.adversarial_teacher,
-        schedule=replace(_OBJECT_SCHEDULE, epochs=1, learning_rate=2e-3),
+        schedule=replace(_OBJECT_SCHEDULE, epochs=1, learning_rate=1e-3, weight_decay=0.01),
         attack=_OBJECT_THROUGH,
+        pixels=0.1,
+        clean_cross_entropy=0.5,
     ),
     distillation=replace(
         HARDENED_PHOTO.distillation,
-        schedule=replace(_OBJECT_SCHEDULE, epochs=6, learning_rate=2e-3),
+        schedule=replace(_OBJECT_SCHEDULE, epochs=5, learning_rate=1e-3, weight_decay=0.01),
         attack=_OBJECT_THROUGH,
+        pixels=0.1,
+        clean_cross_entropy=0.3,
         normal_share=PAPER_OBJECT.distillation.normal_share,
     ),
     ablation=PAPER_OBJECT.ablation,

@@ -89,7 +89,7 @@ class EncoderStage:
     """
 
     schedule: Annotated[Schedule, "of the encoder"]
-    attack: Annotated[Attack, 'makes its examples; its "pipeline" is encoder and linear layer']
+    attack: Annotated[Attack, "makes its examples; always of encoder and linear layer"]
     clean_cross_entropy: Annotated[float, "weight: loss on clean images, beside attacked ones"] = (
         0.5
     )

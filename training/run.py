@@ -14,7 +14,7 @@ from training.brought import BroughtClassifier
 from training.checkpoints import Checkpoint, fingerprint
 from training.data import Dataset, Split, to_unit
 from training.folding import fold_batch_norm
-from training.networks import Classifier, ConvAutoencoder, Encoder, EncoderClassifier
+from training.networks import Classifier, ConvAutoencoder
 from training.optimization import Batch, History, Task, epoch_seed, train
 from training.processes import ALONE, Processes
 from training.recipes import Attack, Recipe, Schedule, Shape
@@ -39,18 +39,25 @@ class Run:
     identities: dict[str, str] = field(default_factory=dict)
     brought: BroughtClassifier | None = None
     processes: Processes = ALONE
-    precision: torch.dtype | None = None  # to train in; None: what suits the device
+    asked_precision: torch.dtype | None = None  # None: what suits the device
+    precision: torch.dtype = field(init=False)  # of convolutions and matrix products in training
 
     def __post_init__(self) -> None:
-        """Separate the validation images."""
+        """Separate the validation images, and settle the precision."""
+        self.precision = self.asked_precision or precision_on(self.device)
         self.training, self.validation = split_validation(
             self.dataset.train, self.recipe.validation_fraction, self.recipe.seed
         )
 
     @property
     def trained(self) -> dict[str, nn.Module]:
-        """The networks that the run itself trained: all but a classifier that was brought."""
-        return {name: self.networks[name] for name in self.histories}
+        """What is worth keeping of what the run trained.
+
+        Not a classifier that was brought, and no encoder: its purifier holds what became of it.
+        """
+        return {
+            name: self.networks[name] for name in self.histories if not name.endswith("_encoder")
+        }
 
     @property
     def attacked_validation(self) -> Split:
@@ -112,12 +119,6 @@ def build_purifier(shape: Shape, channels: int) -> ConvAutoencoder:
     )
 
 
-def build_encoder(shape: Shape, channels: int, classes: int) -> EncoderClassifier:
-    """The encoder of a purifier of the given shape behind a linear layer, untrained."""
-    encoder = Encoder(channels, shape.widths, shape.depths, shape.contrast_gain, shape.stem)
-    return EncoderClassifier(encoder, shape.widths[-1], classes)
-
-
 def accuracy(model: Callable[[Tensor], Tensor], split: Split, device: torch.device) -> float:
     """Share of the images that the model labels rightly."""
     right = 0
@@ -153,7 +154,10 @@ def precision_on(device: torch.device) -> torch.dtype:
 
 
 def new_purifier(run: Run, name: str, shape: Shape, encoder: str | None = None) -> ConvAutoencoder:
-    """A purifier with untrained weights of its own by name and seed, or a stage's encoder."""
+    """A purifier with untrained weights of its own by name and seed.
+
+    Those of its encoder are that stage's, if `encoder` names one.
+    """
     torch.manual_seed(epoch_seed(run.recipe.seed, name, -1))
     purifier = build_purifier(shape, run.dataset.spec.channels)
     if encoder is not None:
@@ -214,7 +218,7 @@ def train_network(
         run.training,
         schedule,
         seed,
-        run.precision or precision_on(run.device),
+        run.precision,
         run.processes,
     )
     identity = fingerprint(

@@ -13,6 +13,7 @@ from torch.nn import functional
 from training.brought import BroughtClassifier
 from training.checkpoints import fingerprint
 from training.data import to_unit
+from training.encoders import train_encoder
 from training.folding import fold_batch_norm
 from training.losses import distillation_loss, ensemble_of, teacher_loss
 from training.optimization import Batch, epoch_seed
@@ -21,10 +22,8 @@ from training.run import (
     Run,
     accuracy,
     build_classifier,
-    build_encoder,
     craft,
     new_purifier,
-    robustness,
     train_network,
     train_purifier,
     warmth,
@@ -50,12 +49,12 @@ def run_stages(run: Run) -> None:
     else:
         use_classifier(run, run.brought)
     train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
-    encoder = train_encoder(run, "teacher_encoder", recipe.teacher)
+    encoder = _encoder(run, "teacher_encoder", recipe.teacher)
     train_teacher(
         run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher, encoder=encoder
     )
     # One for the student and those of the ablation: what the teachers are worth is not in it.
-    encoder = train_encoder(run, "student_encoder", recipe.student)
+    encoder = _encoder(run, "student_encoder", recipe.student)
     train_student(run, "student", recipe.distillation, encoder=encoder)
     for name, shares in ABLATIONS.items():
         stage = replace(recipe.distillation, schedule=recipe.ablation)
@@ -70,8 +69,17 @@ def run_stages(run: Run) -> None:
         surrogate,
         recipe.student,
         against="surrogate_classifier",
-        encoder=train_encoder(run, "surrogate_encoder", recipe.student),
+        encoder=_encoder(run, "surrogate_encoder", recipe.student),
     )
+
+
+def _encoder(run: Run, name: str, shape: Shape) -> str | None:
+    """Train an encoder, if the recipe wants one; returns the name of the stage then."""
+    stage = run.recipe.encoder
+    if stage is None:
+        return None
+    train_encoder(run, name, stage, shape)
+    return name
 
 
 def repeats(name: str, seeds: int) -> list[str]:
@@ -137,39 +145,6 @@ def train_stand_in(run: Run, brought: BroughtClassifier) -> None:
     settings = {**asdict(stage), "epsilon": run.recipe.epsilon, "of": brought.identity}
     seed = run.recipe.seed
     train_network(run, STAND_IN, network, loss_of, measure, stage.schedule, seed, settings, ())
-
-
-def train_encoder(run: Run, name: str, shape: Shape) -> str | None:
-    """Train the encoder of a purifier of this shape to label attacked images.
-
-    Returns:
-        The name; None, and nothing is trained, if the recipe does not want it.
-    """
-    stage = run.recipe.encoder
-    if stage is None:
-        return None
-    recipe, epsilon = run.recipe, run.recipe.epsilon
-    torch.manual_seed(epoch_seed(recipe.seed, name, -1))
-    classes = len(run.training.class_names)
-    network = build_encoder(shape, run.dataset.spec.channels, classes)
-
-    def loss_of(batch: Batch) -> Tensor:
-        attacked = craft(network, nn.Identity(), batch, stage.attack, epsilon)
-        clean_logits, attacked_logits = _halves(network(torch.cat([batch.images, attacked])))
-        loss = functional.cross_entropy(attacked_logits, batch.labels)
-        clean = functional.cross_entropy(clean_logits, batch.labels)
-        return loss + stage.clean_cross_entropy * clean
-
-    def measure(trained: nn.Module) -> dict[str, float]:
-        labels = fold_batch_norm(trained)
-        return {
-            "clean": accuracy(labels, run.validation, run.device),
-            "attacked": robustness(run, labels, labels),
-        }
-
-    settings = {**asdict(stage), "shape": asdict(shape), "epsilon": epsilon}
-    train_network(run, name, network, loss_of, measure, stage.schedule, recipe.seed, settings, ())
-    return name
 
 
 def train_teacher(

@@ -17,7 +17,7 @@ from app.bundle import (
 )
 from training.onnx_networks import served_classifier
 from training.recipes import Recipe, recipe_of
-from training.run import build_classifier, build_encoder, build_purifier
+from training.run import build_classifier, build_purifier
 from training.served_classifier import ImportedClassifier, StandIn
 from training.stages import STAND_IN
 
@@ -104,7 +104,5 @@ def _untrained(key: str, recipe: Recipe, spec: InputSpec, classes: int) -> nn.Mo
     """The network that a key of the weights file stands for."""
     if key.endswith("classifier"):
         return build_classifier(recipe, spec.channels, classes)
-    shape = recipe.teacher if "teacher" in key else recipe.student
-    if key.endswith("encoder"):
-        return build_encoder(shape, spec.channels, classes)
+    shape = recipe.teacher if key.endswith("teacher") else recipe.student
     return build_purifier(shape, spec.channels)

@@ -61,7 +61,9 @@ def test_bfloat16_is_compared_with_float32_and_encoders_are_a_stage(
     options = ["--bfloat16", "--recipe", "hardened", "--images", "object"]
     main([*options, "--count", "12", "--rounds", "1"])
     lines = capsys.readouterr().out.splitlines()
-    assert "| stage | 1 process, images/s | 1 process, bfloat16, images/s | ratio |" in lines
+    assert (
+        "| stage | 1 process, float32, images/s | 1 process, bfloat16, images/s | ratio |" in lines
+    )
     assert [line.split(" | ")[0] for line in lines[-3:-1]] == ["| student", "| student_encoder"]
     assert all(line.count("|") == 5 for line in lines[-6:])
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe, tiny_run
+from tests.training.tiny_runs import tiny_recipe, tiny_run
+from training.checkpoints import CheckpointError
+from training.encoders import train_encoder
 from training.recipes import (
     Attack,
     EncoderStage,
@@ -20,8 +22,7 @@ from training.recipes import (
     settings_of,
 )
 from training.run import Run, robustness
-from training.stages import run_stages, train_encoder
-from training.weights import load_networks, weights_of
+from training.stages import run_stages, train_student
 
 ATTACK = Attack("pipeline", steps=2, step=0.7)
 
@@ -31,9 +32,10 @@ def with_encoders(epochs: int = 2) -> Recipe:
     return replace(recipe, encoder=EncoderStage(recipe.ablation, ATTACK))
 
 
-def convolution(network: nn.Module) -> torch.Tensor:
-    """The first weights of its encoder."""
-    return next(network.get_submodule("encoder").parameters()).detach()
+def weights(network: nn.Module) -> torch.Tensor:
+    """All weights of its encoder."""
+    parameters = network.get_submodule("encoder").parameters()
+    return torch.cat([parameter.detach().flatten() for parameter in parameters])
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +46,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     yield run
 
 
-def test_a_recipe_that_wants_none_trains_none(tmp_path: Path) -> None:
-    assert train_encoder(tiny_run(tmp_path), "student_encoder", tiny_recipe().student) is None
-    assert not list(tmp_path.glob("*.pt"))
-
-
 def test_teacher_student_and_surrogate_have_one_each(whole: Run) -> None:
     encoders = [name for name in whole.histories if name.endswith("encoder")]
     assert encoders == ["teacher_encoder", "student_encoder", "surrogate_encoder"]
     for name in encoders:
         assert whole.histories[name][-1].keys() == {"epoch", "loss", "clean", "attacked", "seconds"}
-    student, surrogate = (convolution(whole.networks[name]) for name in encoders[1:])
+    student, surrogate = (weights(whole.networks[name]) for name in encoders[1:])
     assert not torch.equal(student, surrogate)
 
 
@@ -79,10 +76,10 @@ def test_a_purifier_begins_with_the_encoder_of_its_stage(tmp_path: Path, whole: 
         (["surrogate_purifier"], "surrogate_encoder"),
     ):
         for name in names:
-            found, expected = (convolution(run.networks[key]) for key in (name, encoder))
+            found, expected = (weights(run.networks[key]) for key in (name, encoder))
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=0.0, msg=name)
-    normal = convolution(run.networks["normal_teacher"])
-    assert not torch.equal(normal, convolution(run.networks["teacher_encoder"]))
+    normal = weights(run.networks["normal_teacher"])
+    assert not torch.equal(normal, weights(run.networks["teacher_encoder"]))
     # All else is the purifiers' own.
     heads = [
         run.networks[name].get_parameter("head.weight") for name in ("student", "ablation_both")
@@ -92,9 +89,9 @@ def test_a_purifier_begins_with_the_encoder_of_its_stage(tmp_path: Path, whole: 
 
 def test_it_learns_to_label_images_under_attack(tmp_path: Path) -> None:
     stage = EncoderStage(replace(tiny_recipe(30).ablation, learning_rate=2e-2), ATTACK)
-    run = tiny_run(tmp_path, replace(tiny_recipe(), encoder=stage, epsilon=0.1))
-    name = train_encoder(run, "student_encoder", Shape((8, 16), (0, 1)))
-    assert name == "student_encoder"
+    run = tiny_run(tmp_path, replace(tiny_recipe(), epsilon=0.1))
+    name = "student_encoder"
+    train_encoder(run, name, stage, Shape((8, 16), (0, 1)))
     first, *_, last = run.histories[name]
     assert last["loss"] < 0.5 * first["loss"]
     assert last["attacked"] > 0.5  # chance is a third
@@ -102,15 +99,33 @@ def test_it_learns_to_label_images_under_attack(tmp_path: Path) -> None:
     assert last["attacked"] == pytest.approx(robustness(run, network, network), abs=1e-6)
 
 
-def test_weights_come_back_with_their_encoders(tmp_path: Path, whole: Run) -> None:
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(weights_of(whole.trained))
-    assert any(name.startswith("surrogate_encoder.") for name in load_file(path))
-    networks = load_networks(path, whole.recipe, SPEC, len(CLASSES))
-    for name, network in whole.networks.items():
-        found = networks[name].state_dict()
-        assert found.keys() == network.state_dict().keys(), name
-        assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+def test_what_is_kept_of_a_run_is_its_purifiers(whole: Run) -> None:
+    assert whole.histories.keys() - whole.trained.keys() == {
+        "teacher_encoder",
+        "student_encoder",
+        "surrogate_encoder",
+    }
+
+
+@pytest.mark.parametrize("through", ["classifier", "pipeline"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_its_attack_has_one_thing_to_attack(
+    tmp_path: Path, through: Literal["classifier", "pipeline"], share: float
+) -> None:
+    attack = replace(ATTACK, through=through, bare_share=share)
+    run = tiny_run(tmp_path)
+    train_encoder(run, "it", EncoderStage(run.recipe.ablation, attack), run.recipe.student)
+    assert run.histories["it"][-1]["loss"] < 2.0
+
+
+def test_a_student_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, with_encoders())
+    run_stages(run)
+    (tmp_path / "student_encoder.pt").unlink()
+    stage = EncoderStage(run.recipe.ablation, ATTACK, clean_cross_entropy=0.1)
+    train_encoder(run, "student_encoder", stage, run.recipe.student)
+    with pytest.raises(CheckpointError, match=r"student\.pt"):
+        train_student(run, "student", run.recipe.distillation, encoder="student_encoder")
 
 
 def test_recipes_keep_it_among_their_settings() -> None:

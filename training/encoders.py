@@ -1,0 +1,49 @@
+"""The stage before adversarial teacher and student: their encoders alone learn to label images.
+
+A step through encoder and one linear layer costs a fraction of one through purifier and classifier,
+and gives the features that hold under attack.
+"""
+
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.folding import fold_batch_norm
+from training.networks import Encoder, EncoderClassifier
+from training.optimization import Batch, epoch_seed
+from training.recipes import EncoderStage, Shape
+from training.run import Run, accuracy, craft, robustness, train_network
+
+
+def build_encoder(shape: Shape, channels: int, classes: int) -> EncoderClassifier:
+    """The encoder of a purifier of the given shape behind a linear layer, untrained."""
+    encoder = Encoder(channels, shape.widths, shape.depths, shape.contrast_gain, shape.stem)
+    return EncoderClassifier(encoder, classes)
+
+
+def train_encoder(run: Run, name: str, stage: EncoderStage, shape: Shape) -> None:
+    """Train the encoder of a purifier of this shape to label clean and attacked images."""
+    epsilon, seed = run.recipe.epsilon, run.recipe.seed
+    torch.manual_seed(epoch_seed(seed, name, -1))
+    classes = len(run.training.class_names)
+    network = build_encoder(shape, run.dataset.spec.channels, classes)
+
+    def loss_of(batch: Batch) -> Tensor:
+        # There is nothing else to attack, whatever `through` says.
+        attacked = craft(nn.Identity(), fold_batch_norm(network), batch, stage.attack, epsilon)
+        clean_logits, attacked_logits = network(torch.cat([batch.images, attacked])).chunk(2)
+        loss = functional.cross_entropy(attacked_logits, batch.labels)
+        clean = functional.cross_entropy(clean_logits, batch.labels)
+        return loss + stage.clean_cross_entropy * clean
+
+    def measure(trained: nn.Module) -> dict[str, float]:
+        folded = fold_batch_norm(trained)
+        return {
+            "clean": accuracy(folded, run.validation, run.device),
+            "attacked": robustness(run, folded, folded),
+        }
+
+    settings = {**asdict(stage), "shape": asdict(shape), "epsilon": epsilon}
+    train_network(run, name, network, loss_of, measure, stage.schedule, seed, settings, ())
