@@ -23,9 +23,15 @@ def ablation_section(card: Card) -> str:
         f"{first.grey_box.attack}, then purified. End-to-end: {first.end_to_end.attack}. The "
         "other students were trained with one equal budget, shorter than that of the one served."
     )
-    if repeated > 1:
+    if card.shared_encoder:
         intro += (
-            f" Of these there are {repeated} each, which differ by the seed of their weights and "
+            " All students, the one without teachers too, began with one encoder that had learnt "
+            "to label attacked images."
+        )
+    if repeated > 1:
+        others = "their other weights" if card.shared_encoder else "their weights"
+        intro += (
+            f" Of these there are {repeated} each, which differ by the seed of {others} and "
             "batches: mean ± standard deviation over the seeds."
         )
     header = ["purifier", "multiply-adds", *(f"{kind}, %" for kind in first.kinds)]

@@ -178,6 +178,10 @@ class Card(_Frozen):
     )
     cost: Cost | None = None
     steps: Steps | None = None
+    shared_encoder: bool = Field(
+        default=False,
+        description="whether all students began with one encoder, which no teacher had a part in",
+    )
     corruptions: Corruptions | None = None
     detection: tuple[Detection, ...]
     checks: tuple[Check, ...]

@@ -34,6 +34,7 @@ def colophon(subject: Subject, trial: Trial) -> dict[str, Any]:
         "seed": protocol.seed,
         "versions": _versions(),
         "command": _command(subject, protocol),
+        "shared_encoder": subject.recipe.encoder is not None,
         "training": subject.manifest.provenance.command,
     }
 

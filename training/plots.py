@@ -113,6 +113,10 @@ def detection_plot(curves: Mapping[str, tuple[Sequence[float], Sequence[float], 
         return _png(figure)
 
 
+# What a stage is measured by; an encoder alone is `attacked` as a purifier is end-to-end.
+_MEASURED = {"clean": GREEN, "grey-box": BLUE, "end-to-end": ORANGE, "attacked": PINK}
+
+
 def training_plot(history: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
     """Loss and accuracies over the epochs of every stage.
 
@@ -146,9 +150,10 @@ def _stage_curves(
     """The curves of one stage; returns those of its accuracies by name."""
     epochs = range(1, len(records) + 1)
     losses.plot(epochs, [record["loss"] for record in records], "o-", color="#555555", markersize=3)
-    measured = [name for name in ("clean", "grey-box", "end-to-end") if name in records[0]]
     curves = {}
-    for colour, name in zip((GREEN, BLUE, ORANGE), measured, strict=False):
+    for name, colour in _MEASURED.items():
+        if name not in records[0]:
+            continue
         values = [record.get(name, float("nan")) for record in records]
         (curves[name],) = accuracies.plot(epochs, values, "o-", color=colour, markersize=3)
     accuracies.set_xlabel("epoch")

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from tests.training.tiny_runs import quiet, tiny_dataset, tiny_recipe
 from training.batch_norm import share_batch_norm
+from training.encoders import train_encoder
 from training.processes import ProcessError, Processes, processes_of
-from training.recipes import Augmentation, Recipe
+from training.recipes import Augmentation, EncoderStage, Recipe
 from training.run import Run
 from training.stages import train_classifier, train_teacher
 
 ROOT = Path(__file__).parents[2]
 EXACT = ("classifier", "normal_teacher")  # stages without an attack
+ENCODER = "teacher_encoder"
 ATTACKED = "adversarial_teacher"
 Found = dict[str, dict[str, Tensor]]
 
@@ -55,13 +57,15 @@ def joint_recipe() -> Recipe:
 
 
 def trained(work: Path, processes: Processes) -> Found:
-    """The weights of three stages, with the losses of their epochs."""
+    """The weights of four stages, with the losses of their epochs."""
     torch.set_num_threads(1)
     run = Run(joint_recipe(), tiny_dataset(), work, torch.device("cpu"), quiet, processes=processes)
     recipe = run.recipe
     train_classifier(run, "classifier", recipe.seed)
     train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
-    train_teacher(run, ATTACKED, recipe.adversarial_teacher, recipe.teacher)
+    encoder = EncoderStage(recipe.ablation, replace(recipe.distillation.attack, steps=1))
+    train_encoder(run, ENCODER, encoder, recipe.teacher)
+    train_teacher(run, ATTACKED, recipe.adversarial_teacher, recipe.teacher, encoder=ENCODER)
     losses = {
         name: torch.tensor([record["loss"] for record in history])
         for name, history in run.histories.items()

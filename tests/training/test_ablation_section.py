@@ -39,6 +39,15 @@ def test_several_seeds_are_one_line_with_their_spread() -> None:
     ) in page
 
 
+def test_an_encoder_that_all_students_began_with_is_told() -> None:
+    both = [student(key, "Both", 90, 80, 40) for key in repeats("ablation_both", 2)]
+    apart = card_of(*both)
+    assert "encoder" not in ablation_section(apart)
+    page = ablation_section(apart.model_copy(update={"shared_encoder": True}))
+    assert "All students, the one without teachers too, began with one encoder" in page
+    assert "by the seed of their other weights and batches" in page
+
+
 def test_one_seed_shows_no_spread() -> None:
     page = ablation_section(card_of(student("ablation_both", "Student of both", 90, 80, 40)))
     assert "| Student of both | - | **90.0** (82.6 to 94.5) " in page

@@ -56,6 +56,14 @@ def test_agreement_is_zero_whatever_is_added_to_all_logits() -> None:
     assert float(agreement_loss(logits(1), logits(1) + 3)) == pytest.approx(0, abs=1e-6)
 
 
+def test_agreement_of_few_digits_is_computed_with_many() -> None:
+    chance = torch.Generator().manual_seed(0)
+    few, target = (torch.randn(64, 10, generator=chance).bfloat16() for _ in range(2))
+    found = agreement_loss(few, target)
+    assert found.dtype == torch.float32
+    assert found == agreement_loss(few.float(), target.float())
+
+
 def test_agreement_is_the_divergence_from_the_target() -> None:
     ours, target = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])
     expected = 0.5 * torch.log(torch.tensor(0.5 / 0.9)) + 0.5 * torch.log(torch.tensor(0.5 / 0.1))

@@ -28,6 +28,41 @@ def test_an_operator_gives_what_onnxruntime_gives(
     assert bool(images.grad.any()) == flows
 
 
+@pytest.mark.parametrize(("content", "shape", "low", "flows"), ROWS)
+def test_an_operator_gives_float32_under_autocast_too(
+    content: bytes, shape: tuple[int, ...], low: float, flows: bool
+) -> None:
+    values = np.random.default_rng(1).uniform(low, 2, shape).astype(np.float32)
+    images = torch.from_numpy(values.copy()).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ImportedGraph(content)(images)
+    expected = computed(content, values)
+    assert found.dtype == torch.float32
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(found.detach(), expected, atol=0.03 * scale, rtol=0)
+    found.sum().backward()
+    assert images.grad is not None and images.grad.dtype == torch.float32
+
+
+def test_products_mix_with_what_has_all_digits() -> None:
+    content = model_of(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1]),
+            helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["y"]),
+        ],
+        ("N", 3, 6, 5),
+        {
+            "w": np.ones((2, 3, 1, 1), np.float32),
+            **{name: np.ones(2, np.float32) for name in "sbmv"},
+        },
+    )
+    images = torch.rand(4, 3, 6, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ImportedGraph(content)(images)
+    expected = torch.from_numpy(computed(content, images.numpy()))
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0.02)
+
+
 def chain(*nodes: Any, constants: dict[str, Any] | None = None, opset: int = 18) -> bytes:
     """Nodes `(operator, inputs, output, attributes)` from `x` to `y`."""
     protos = [

@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.training import joint_training
 from tests.training.joint_training import (
     ATTACKED,
+    ENCODER,
     EXACT,
     Found,
     found_by,
@@ -146,12 +147,12 @@ def test_with_attacks_two_processes_give_something_like_it(joint: Path, alone: F
 
 def test_both_processes_have_the_same_weights_in_the_end(joint: Path) -> None:
     one, other = found_by(joint, 0), found_by(joint, 1)
-    for stage in (*EXACT, ATTACKED):
+    for stage in (*EXACT, ENCODER, ATTACKED):
         assert all(torch.equal(one[stage][name], other[stage][name]) for name in one[stage])
 
 
 def test_only_the_leader_keeps_checkpoints(joint: Path) -> None:
-    assert sorted(path.stem for path in joint.glob("*.p*")) == sorted((*EXACT, ATTACKED))
+    assert sorted(path.stem for path in joint.glob("*.p*")) == sorted((*EXACT, ENCODER, ATTACKED))
 
 
 def test_processes_that_do_not_train_the_same_are_refused(joint: Path) -> None:
