@@ -150,9 +150,10 @@ def transfer_attack(trial: Trial) -> Attacked | None:
 def brief_attack(
     trial: Trial, name: str, model: nn.Module, images: Tensor, labels: Tensor, epsilon: float
 ) -> Attacked:
-    """APGD-CE and then PGD on the margin: most of AutoAttack's strength at a tenth of its cost.
+    """PGD on the margin and then APGD-CE: most of AutoAttack's strength at a tenth of its cost.
 
-    PGD alone would not do: with a fixed step it leaves far more images standing than APGD.
+    PGD alone would not do: with a fixed step it leaves far more images standing than APGD. But it
+    comes first: it is shorter, and APGD takes all its steps for images that have fallen, too.
     """
     protocol = trial.protocol
     settings = replace(autoattack_settings(trial), epsilon=epsilon, attacks=("apgd-ce",))
@@ -160,8 +161,7 @@ def brief_attack(
     def run() -> Attacked:
         if epsilon == 0:
             return Attacked(images, is_correct(model, images, labels))
-        first = autoattack(model, images, labels, settings, state=trial.state, progress=_silent)
-        second = pgd_cascade(
+        found = pgd_cascade(
             model,
             images,
             labels,
@@ -172,9 +172,19 @@ def brief_attack(
             seed=protocol.seed,
             batch_size=protocol.batch_size,
         )
-        stands = first.robust[:, None, None, None]
-        joined = torch.where(stands, second.images, first.images)
-        return Attacked(joined, first.robust & second.robust, first.warnings)
+        standing = found.robust.nonzero().flatten()
+        if len(standing) == 0:
+            return found
+        last = autoattack(
+            model,
+            images[standing],
+            labels[standing],
+            settings,
+            state=trial.state,
+            progress=_silent,
+        )
+        found.images[standing], found.robust[standing] = last.images, last.robust
+        return replace(found, warnings=last.warnings)
 
     attacked = trial.attack(name, run, model)
     ball_is_held(attacked, images, epsilon, protocol.norm)
