@@ -35,7 +35,7 @@ def _emulates(training: Run) -> bool:
     """Whether the processor is known to have no instructions for bfloat16."""
     if training.device.type != "cpu":
         return training.precision != precision_on(training.device)
-    # PyTorch tells since 2.11; before, nothing is known.
+    # Older versions of PyTorch do not tell.
     known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known) and not any(has for name, has in known.items() if "bf16" in name)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.tiny_runs import quiet, tiny_split
-from training.checkpoints import Checkpoint
+from training.checkpoints import Checkpoint, CheckpointError
 from training.networks import Classifier
 from training.optimization import Batch, Task, autocast, epoch_seed, train
 from training.recipes import Augmentation, Schedule
@@ -264,6 +264,8 @@ def test_a_lower_precision_is_that_of_convolutions_and_not_of_weights(tmp_path: 
     assert dtypes == {torch.bfloat16, torch.float32}
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    with pytest.raises(CheckpointError, match="was trained in bfloat16, and this is float32"):
+        train(plain, checkpoint_in(tmp_path), quiet)
 
 
 def test_full_precision_is_no_autocast() -> None:

@@ -46,5 +46,6 @@ def test_outside_of_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_machine_is_named() -> None:
     alone, shared = machine(torch.device("cpu")), machine(torch.device("cpu"), processes=2)
+    assert machine(torch.device("cpu"), precision=torch.bfloat16) == f"{alone}, bfloat16"
     assert "CPU cores, " in alone
     assert shared == re.sub(r"(\d+ threads?)$", r"2 processes of \1", alone)
