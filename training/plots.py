@@ -159,7 +159,9 @@ def _stage_curves(
     accuracies.set_xlabel("epoch")
     accuracies.set_ylim(-0.02, 1.02)
     accuracies.yaxis.set_major_formatter(PercentFormatter(1.0))
-    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Room on both sides, or a stage of one epoch would have ticks at parts of it.
+    accuracies.set_xlim(0.5, len(records) + 0.5)
+    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return curves
 
 
