@@ -356,7 +356,7 @@ def test_no_threads_are_too_few(
 def test_the_precision_of_training_can_be_chosen(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[torch.dtype | None] = []
+    asked: list[torch.dtype] = []
 
     def no_further(run: Run) -> None:
         asked.append(run.precision)
@@ -366,7 +366,7 @@ def test_the_precision_of_training_can_be_chosen(
     for precision in ([], ["--precision", "float32"], ["--precision", "bfloat16"]):
         arguments = ["--data", str(digits), "--work", str(tmp_path / str(len(asked)))]
         assert main(["run", "hardened", *arguments, *precision]) == INTERRUPTED
-    assert asked == [None, torch.float32, torch.bfloat16]
+    assert asked == [torch.float32, torch.float32, torch.bfloat16]
 
 
 def test_a_gpu_that_is_not_there_is_named(

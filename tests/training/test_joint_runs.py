@@ -122,6 +122,7 @@ def test_each_process_has_a_gpu_of_its_own(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert main([*command_of(digit_data, tmp_path), "--device", "cuda"]) == 0
     assert [run.device for run in second] == [torch.device("cuda", 1)]
     assert chosen == [1]
