@@ -66,16 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.processes < 1 or options.count < len(LABELS) or options.rounds < 1:
         parser.error(f"--processes and --rounds must be at least 1, --count {len(LABELS)}")
-    gpus = torch.cuda.device_count()
-    if options.device == "cuda" and not options.bfloat16 and options.processes > gpus:
-        parser.error(
-            f"--device cuda: a GPU for each of --processes {options.processes}; found: {gpus}"
-        )
-    torch.set_num_threads(1)  # as the processes that are measured; the table says so
-    load_before = os.getloadavg()[0]
     ways = [Way(count) for count in sorted({1, options.processes})]
     if options.bfloat16:
         ways = [Way(1, precision) for precision in PRECISIONS]
+    needed, gpus = ways[-1].processes, torch.cuda.device_count()
+    if options.device == "cuda" and needed > gpus:
+        parser.error(f"--device cuda: a GPU for each of --processes {needed}; found: {gpus}")
+    torch.set_num_threads(1)  # as the processes that are measured; the table says so
+    load_before = os.getloadavg()[0]
     found: dict[Way, list[Speeds]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / IMAGES_FILE

@@ -132,7 +132,6 @@ class ConvAutoencoder(nn.Module):
         """Build the network; see the class."""
         super().__init__()
         self.residual = residual
-        self.contrast_gain = contrast_gain
         self.encoder = Encoder(channels, widths, depths, contrast_gain, stem)
         self.decoder = nn.ModuleList()
         outermost_first = [stem, *widths] if stem else [*widths]
@@ -151,7 +150,7 @@ class ConvAutoencoder(nn.Module):
 
     def extra_repr(self) -> str:
         """What the network computes with beside its layers."""
-        return f"residual={self.residual}, contrast_gain={self.contrast_gain}"
+        return f"residual={self.residual}, contrast_gain={self.encoder.contrast_gain}"
 
     def forward(self, images: Tensor) -> Tensor:
         """Purify a batch of images."""

@@ -1,6 +1,6 @@
 """ONNX operators with weights or windows: convolutions, pools, norms, matrix products."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -164,15 +164,14 @@ def _global(images: Tensor) -> list[int]:
     return list(range(2, images.dim()))
 
 
-def _product(operator: Operator) -> Operator:
+def _product(operator: Callable[..., Tensor]) -> Operator:
     """A product whose result has its factors' digits, also where autocast computes it with fewer.
 
     An operator that mixes it with a constant of the graph might refuse to otherwise.
     """
 
     def compute(node: Node, first: Tensor, *others: Tensor | None) -> Tensor:
-        result: Tensor = operator(node, first, *others)  # type: ignore[assignment]
-        return result.to(first.dtype)
+        return operator(node, first, *others).to(first.dtype)
 
     return compute
 

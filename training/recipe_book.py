@@ -198,7 +198,7 @@ PAPER_OBJECT = replace(
 
 # What holds under attack is learnt by the encoders alone first, in steps that cost little; the
 # whole purifier needs few epochs more, at full epsilon from the start. The pixels' weight is lower
-# still: a network so small cannot have both them and what has to hold.
+# still: what the purifier gives is for the classifier, and hardly a picture.
 _OBJECT_THROUGH = replace(_PHOTO_THROUGH, ramp_epochs=0.0, bare_share=0.0)
 
 HARDENED_OBJECT = replace(

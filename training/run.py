@@ -1,7 +1,8 @@
 """One run of a recipe: its data, its networks, and how each is trained under a checkpoint."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,12 @@ class Run:
     identities: dict[str, str] = field(default_factory=dict)
     brought: BroughtClassifier | None = None
     processes: Processes = ALONE
-    asked_precision: torch.dtype | None = None  # None: what suits the device
+    asked_precision: InitVar[torch.dtype | None] = None  # None: what suits the device
     precision: torch.dtype = field(init=False)  # of convolutions and matrix products in training
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, asked_precision: torch.dtype | None) -> None:
         """Separate the validation images, and settle the precision."""
-        self.precision = self.asked_precision or precision_on(self.device)
+        self.precision = asked_precision or precision_on(self.device)
         self.training, self.validation = split_validation(
             self.dataset.train, self.recipe.validation_fraction, self.recipe.seed
         )
@@ -59,7 +60,7 @@ class Run:
             name: self.networks[name] for name in self.histories if not name.endswith("_encoder")
         }
 
-    @property
+    @cached_property
     def attacked_validation(self) -> Split:
         """Some validation images, a random choice: they lie in the order of their classes."""
         return self.validation.sample(_MEASURED_IMAGES, self.recipe.seed)

@@ -109,6 +109,7 @@ def test_one_process_alone_is_a_table_too() -> None:
         (["--processes", "0"], "must be at least 1"),
         (["--count", "9"], "--count 10"),
         (["--device", "cuda", "--processes", "99"], "a GPU for each of --processes 99; found: "),
+        (["--bfloat16", "--processes", "3"], "not allowed with argument"),
     ],
 )
 def test_what_cannot_be_measured_is_told_at_once(

@@ -75,4 +75,6 @@ def test_a_brought_classifier_answers_in_float32_whatever_computes_it(
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         found = run.networks["classifier"](images)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0.02)
+    # Without gradients the answers are onnxruntime's own.
+    rtol = 0.02 if kind == "with gradients" else 1e-4
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=rtol)

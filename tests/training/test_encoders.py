@@ -1,6 +1,5 @@
 """Encoders of purifiers that learn to label attacked images before all else."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -39,11 +38,11 @@ def weights(network: nn.Module) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Only read by the tests."""
     run = tiny_run(tmp_path_factory.mktemp("whole"), with_encoders())
     run_stages(run)
-    yield run
+    return run
 
 
 def test_teacher_student_and_surrogate_have_one_each(whole: Run) -> None:

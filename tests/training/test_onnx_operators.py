@@ -14,12 +14,17 @@ from tests.training.second_device import SECOND, SecondDevice, moved
 from training.onnx_importer import OPERATORS, ImportedGraph
 
 
+def drawn(shape: tuple[int, ...], low: float) -> tuple[np.ndarray[Any, Any], torch.Tensor]:
+    """Values for onnxruntime, and the same as a tensor that takes gradients."""
+    values = np.random.default_rng(1).uniform(low, 2, shape).astype(np.float32)
+    return values, torch.from_numpy(values.copy()).requires_grad_()
+
+
 @pytest.mark.parametrize(("content", "shape", "low", "flows"), ROWS)
 def test_an_operator_gives_what_onnxruntime_gives(
     content: bytes, shape: tuple[int, ...], low: float, flows: bool
 ) -> None:
-    values = np.random.default_rng(1).uniform(low, 2, shape).astype(np.float32)
-    images = torch.from_numpy(values.copy()).requires_grad_()
+    values, images = drawn(shape, low)
     found = ImportedGraph(content)(images)
     np.testing.assert_allclose(found.detach(), computed(content, values), atol=1e-5, rtol=1e-5)
     # An uneven sum: a mean or a softmax has no gradient under an even one.
@@ -32,8 +37,7 @@ def test_an_operator_gives_what_onnxruntime_gives(
 def test_an_operator_gives_float32_under_autocast_too(
     content: bytes, shape: tuple[int, ...], low: float, flows: bool
 ) -> None:
-    values = np.random.default_rng(1).uniform(low, 2, shape).astype(np.float32)
-    images = torch.from_numpy(values.copy()).requires_grad_()
+    values, images = drawn(shape, low)
     with torch.autocast("cpu", torch.bfloat16):
         found = ImportedGraph(content)(images)
     expected = computed(content, values)

@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.training.linear_trials import linear_trial
 from training import white_box
@@ -16,9 +18,9 @@ def test_the_brief_attack_is_the_worst_of_both(monkeypatch: pytest.MonkeyPatch) 
     model, protocol = trial.networks["classifier"], trial.protocol
     shown: list[int] = []
 
-    def counted(attacked: torch.nn.Module, images: Tensor, *rest: object, **more: object) -> object:
+    def counted(attacked: nn.Module, images: Tensor, *rest: Any, **more: Any) -> Attacked:
         shown.append(len(images))
-        return autoattack(attacked, images, *rest, **more)  # type: ignore[arg-type]
+        return autoattack(attacked, images, *rest, **more)
 
     monkeypatch.setattr(white_box, "autoattack", counted)
     found = brief_attack(trial, "brief", model, trial.images, trial.labels, 0.02)
