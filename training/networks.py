@@ -101,7 +101,7 @@ class ConvAutoencoder(nn.Module):
 
     Each stage halves height and width with a strided convolution; the decoder doubles them again
     with transposed convolutions and adds the encoder's features of the same size (a skip), which
-    keeps fine detail of clean images.
+    keeps fine detail of clean images, and of perturbations.
 
     Args:
         channels: image channels C.
@@ -111,6 +111,8 @@ class ConvAutoencoder(nn.Module):
         contrast_gain: see there.
         stem: feature maps at the image's own size, before the first halving and after the last
             doubling; 0: none.
+        skips: whether there are skips; without them all that the decoder sees is the encoder's
+            last features.
 
     Shape:
         images: (N, C, H, W), float32 in [0, 1].
@@ -128,10 +130,12 @@ class ConvAutoencoder(nn.Module):
         residual: bool = False,
         contrast_gain: float | None = None,
         stem: int = 0,
+        skips: bool = True,
     ) -> None:
         """Build the network; see the class."""
         super().__init__()
         self.residual = residual
+        self.skips = skips
         self.encoder = Encoder(channels, widths, depths, contrast_gain, stem)
         self.decoder = nn.ModuleList()
         outermost_first = [stem, *widths] if stem else [*widths]
@@ -150,14 +154,18 @@ class ConvAutoencoder(nn.Module):
 
     def extra_repr(self) -> str:
         """What the network computes with beside its layers."""
-        return f"residual={self.residual}, contrast_gain={self.encoder.contrast_gain}"
+        gain = self.encoder.contrast_gain
+        return f"residual={self.residual}, contrast_gain={gain}, skips={self.skips}"
 
     def forward(self, images: Tensor) -> Tensor:
         """Purify a batch of images."""
         height, width = images.shape[2:]
-        *skips, features = self.encoder(images)
+        *earlier, features = self.encoder(images)
         for decode in self.decoder:
-            features = torch.relu(decode(features) + skips.pop())
+            features = decode(features)
+            if self.skips:
+                features = features + earlier.pop()
+            features = torch.relu(features)
         restored: Tensor = self.head(features)  # (N, C, H, W), with what the encoder repeated
         if restored.shape[2:] != images.shape[2:]:
             restored = restored[..., :height, :width]

@@ -97,9 +97,6 @@ _PHOTO_SCHEDULE = Schedule(
     augmentation=Augmentation(shift=0.1, rotation_degrees=15.0, scale=0.15, contrast=0.5),
 )
 _PHOTO_BARE = Attack(through="classifier", steps=4, step=0.4, ramp_epochs=0.5)
-# No further than epsilon, to spare accuracy on clean images; going beyond was not tried here. What
-# is made against the bare classifier alone is a threat of its own, and costs less.
-_PHOTO_THROUGH = Attack(through="pipeline", steps=2, step=0.7, ramp_epochs=1.0, bare_share=0.4)
 
 # Epsilon is small against what photographs contain: the image itself is a good start, to which the
 # purifier adds its correction. A small perturbation is as fine as the pixels: feature maps at the
@@ -135,27 +132,38 @@ PAPER_PHOTO = replace(
     ),
 )
 
-# Not residual: added to the image, the perturbation passes too. The pixels' weight is low, so that
-# so small a network spends itself on what the classifier needs.
+# Neither residual nor with skips: the perturbation would pass there too. What holds under attack is
+# learnt by the encoders alone first, in steps that cost little; the whole purifier needs few epochs
+# more, at full epsilon from the start. The pixels' weight is low: what the purifier gives is for
+# the classifier, and hardly a picture. Beyond epsilon the purifier is more robust within, for some
+# accuracy on clean images.
+_PHOTO_THROUGH = Attack(through="pipeline", steps=3, step=0.5, epsilon_scale=1.25)
+
 HARDENED_PHOTO = replace(
     PAPER_PHOTO,
     name="hardened",
-    teacher=Shape(widths=(48, 96, 160), depths=(0, 1, 1), stem=24),
-    student=Shape(widths=(32, 64, 96), depths=(0, 1, 2), stem=16),
+    teacher=Shape(widths=(48, 88, 128), depths=(0, 1, 1), stem=16, skips=False),
+    student=Shape(widths=(40, 72, 92), depths=(0, 2, 1), stem=16, skips=False),
+    encoder=EncoderStage(
+        schedule=replace(_PHOTO_SCHEDULE, epochs=28, batch_size=128, learning_rate=5e-3),
+        attack=replace(_PHOTO_THROUGH, epsilon_scale=1.1, ramp_epochs=1.0),
+    ),
     adversarial_teacher=replace(
         HARDENED.adversarial_teacher,
-        schedule=replace(_PHOTO_SCHEDULE, epochs=4),
+        schedule=replace(_PHOTO_SCHEDULE, epochs=2, learning_rate=1e-3),
         attack=_PHOTO_THROUGH,
-        pixels=0.3,
+        pixels=0.1,
+        clean_cross_entropy=0.5,
     ),
     distillation=replace(
         HARDENED.distillation,
-        schedule=replace(_PHOTO_SCHEDULE, epochs=18),
+        schedule=replace(_PHOTO_SCHEDULE, epochs=6, learning_rate=1e-3),
         attack=_PHOTO_THROUGH,
-        pixels=0.3,
+        pixels=0.1,
+        normal_share=(0.6, 0.2),
     ),
-    ablation=replace(_PHOTO_SCHEDULE, epochs=2, ema_decay=0.995),
-    surrogate=replace(_PHOTO_SCHEDULE, epochs=2, ema_decay=0.995),
+    ablation=replace(_PHOTO_SCHEDULE, epochs=1, ema_decay=0.995, learning_rate=1e-3),
+    surrogate=replace(_PHOTO_SCHEDULE, epochs=1, ema_decay=0.995, learning_rate=1e-3),
 )
 
 # Mirrored, and neither turned nor scaled: objects stand upright, and resampling blurs what tells
@@ -196,10 +204,8 @@ PAPER_OBJECT = replace(
     surrogate=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.995),
 )
 
-# What holds under attack is learnt by the encoders alone first, in steps that cost little; the
-# whole purifier needs few epochs more, at full epsilon from the start. The pixels' weight is lower
-# still: what the purifier gives is for the classifier, and hardly a picture.
-_OBJECT_THROUGH = replace(_PHOTO_THROUGH, ramp_epochs=0.0, bare_share=0.0)
+# No further than epsilon, to spare accuracy on clean images: objects have less of it to lose.
+_OBJECT_THROUGH = Attack(through="pipeline", steps=2, step=0.7)
 
 HARDENED_OBJECT = replace(
     HARDENED_PHOTO,
@@ -210,7 +216,7 @@ HARDENED_OBJECT = replace(
         schedule=replace(
             _OBJECT_SCHEDULE, epochs=16, batch_size=128, learning_rate=5e-3, weight_decay=0.01
         ),
-        attack=replace(_PHOTO_THROUGH, bare_share=0.0),
+        attack=replace(_OBJECT_THROUGH, ramp_epochs=1.0),
     ),
     normal_teacher=PAPER_OBJECT.normal_teacher,
     adversarial_teacher=replace(

@@ -30,6 +30,9 @@ class Shape:
     stem: Annotated[
         int, "feature maps at the image's own size, around the halving stages; 0: none"
     ] = field(default=0, metadata={"later": True})
+    skips: Annotated[
+        bool, "the decoder also sees the encoder's features of the same size, not the last alone"
+    ] = field(default=True, metadata={"later": True})
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,13 @@ def build_classifier(recipe: Recipe, channels: int, classes: int) -> Classifier:
 def build_purifier(shape: Shape, channels: int) -> ConvAutoencoder:
     """A purifier of the given shape, untrained."""
     return ConvAutoencoder(
-        channels, shape.widths, shape.depths, shape.residual, shape.contrast_gain, shape.stem
+        channels,
+        shape.widths,
+        shape.depths,
+        shape.residual,
+        shape.contrast_gain,
+        shape.stem,
+        shape.skips,
     )
 
 

@@ -78,14 +78,17 @@ def test_what_a_residual_classifier_adds_may_be_nothing() -> None:
     assert torch.equal(deeper(images), plain(images))
 
 
-def test_skips_carry_detail_past_the_narrowest_layer() -> None:
-    network = autoencoder().eval()
-    images = torch.rand(1, 1, 8, 8)
-    whole = network(images)
-    nn.init.zeros_(network.decoder[0].get_submodule("0").get_parameter("weight"))
-    without_depth = network(images)
-    assert not torch.equal(whole, without_depth)
-    assert not torch.equal(without_depth, network(torch.rand(1, 1, 8, 8)))
+def test_nothing_but_skips_carries_detail_past_the_narrowest_layer() -> None:
+    for stem in (0, 3):
+        for skips in (True, False):
+            network = ConvAutoencoder(1, (4, 8), (1, 0), stem=stem, skips=skips).eval()
+            images = torch.rand(1, 1, 8, 8)
+            whole = network(images)
+            nn.init.zeros_(network.decoder[0].get_submodule("0").get_parameter("weight"))
+            without_depth = network(images)
+            assert not torch.equal(whole, without_depth)
+            told_apart = not torch.equal(without_depth, network(torch.rand(1, 1, 8, 8)))
+            assert told_apart == skips
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,10 @@ def test_the_digest_tells_weights_images_and_settings_apart() -> None:
 
 
 def test_the_digest_tells_networks_of_the_same_weights_apart() -> None:
-    plain, steep = (ConvAutoencoder(1, (2,), (0,), contrast_gain=gain) for gain in (None, 9.0))
-    steep.load_state_dict(plain.state_dict())
-    assert digest_of(plain) != digest_of(steep)
+    networks = [
+        ConvAutoencoder(1, (2,), (0,), contrast_gain=gain, skips=skips)
+        for gain, skips in ((None, True), (9.0, True), (None, False))
+    ]
+    for network in networks[1:]:
+        network.load_state_dict(networks[0].state_dict())
+    assert len({digest_of(network) for network in networks}) == 3
