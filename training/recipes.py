@@ -154,7 +154,7 @@ class Recipe:
     name: Annotated[str, "of the recipe; unless it is hardened, the bundle's name ends with it"]
     epsilon: Annotated[float, "L-inf radius, in [0, 1] pixel units", Range(0, 1, above=True)]
     classifier: Annotated[ClassifierStage, "first stage; frozen from then on"]
-    teacher: Annotated[Shape, "of both teachers"]
+    teacher: Annotated[Shape, "of both teachers; the normal one always has skips"]
     student: Annotated[Shape, "of the student, which is the purifier that is served"]
     normal_teacher: Annotated[TeacherStage, "learns to give clean images back"]
     adversarial_teacher: Annotated[TeacherStage, "learns to give the clean image for the attacked"]
@@ -194,6 +194,16 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     """
     recipe: Recipe = _built(Recipe, settings, "recipe")
     return recipe
+
+
+def shape_of(recipe: Recipe, network: str) -> Shape:
+    """The shape of one of the purifiers that the recipe trains, by the name of its stage.
+
+    The normal teacher sees no perturbation that skips could let pass, and restores little without.
+    """
+    if network == "normal_teacher":
+        return dataclasses.replace(recipe.teacher, skips=True)
+    return recipe.teacher if network == "adversarial_teacher" else recipe.student
 
 
 def overridden(recipe: Recipe, assignments: Iterable[str]) -> Recipe:

@@ -17,7 +17,7 @@ from training.encoders import train_encoder
 from training.folding import fold_batch_norm
 from training.losses import distillation_loss, ensemble_of, teacher_loss
 from training.optimization import Batch, epoch_seed
-from training.recipes import Shape, StudentStage, TeacherStage
+from training.recipes import Shape, StudentStage, TeacherStage, shape_of
 from training.run import (
     Run,
     accuracy,
@@ -48,11 +48,9 @@ def run_stages(run: Run) -> None:
         train_classifier(run, "classifier", recipe.seed)
     else:
         use_classifier(run, run.brought)
-    train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
+    train_teacher(run, "normal_teacher", recipe.normal_teacher)
     encoder = _encoder(run, "teacher_encoder", recipe.teacher)
-    train_teacher(
-        run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher, encoder=encoder
-    )
+    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, encoder=encoder)
     # One for the student and those of the ablation: what the teachers are worth is not in it.
     encoder = _encoder(run, "student_encoder", recipe.student)
     train_student(run, "student", recipe.distillation, encoder=encoder)
@@ -67,7 +65,6 @@ def run_stages(run: Run) -> None:
         run,
         "surrogate_purifier",
         surrogate,
-        recipe.student,
         against="surrogate_classifier",
         encoder=_encoder(run, "surrogate_encoder", recipe.student),
     )
@@ -151,7 +148,6 @@ def train_teacher(
     run: Run,
     name: str,
     stage: TeacherStage,
-    shape: Shape,
     against: str = "classifier",
     encoder: str | None = None,
 ) -> None:
@@ -160,6 +156,7 @@ def train_teacher(
     `encoder` names the stage that its encoder is taken from.
     """
     classifier = fold_batch_norm(run.networks[against])
+    shape = shape_of(run.recipe, name)
     purifier = new_purifier(run, name, shape, encoder)
 
     def loss_of(batch: Batch) -> Tensor:

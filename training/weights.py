@@ -16,7 +16,7 @@ from app.bundle import (
     read_verified,
 )
 from training.onnx_networks import served_classifier
-from training.recipes import Recipe, recipe_of
+from training.recipes import Recipe, recipe_of, shape_of
 from training.run import build_classifier, build_purifier
 from training.served_classifier import ImportedClassifier, StandIn
 from training.stages import STAND_IN
@@ -104,5 +104,4 @@ def _untrained(key: str, recipe: Recipe, spec: InputSpec, classes: int) -> nn.Mo
     """The network that a key of the weights file stands for."""
     if key.endswith("classifier"):
         return build_classifier(recipe, spec.channels, classes)
-    shape = recipe.teacher if key.endswith("teacher") else recipe.student
-    return build_purifier(shape, spec.channels)
+    return build_purifier(shape_of(recipe, key), spec.channels)

@@ -62,10 +62,10 @@ def trained(work: Path, processes: Processes) -> Found:
     run = Run(joint_recipe(), tiny_dataset(), work, torch.device("cpu"), quiet, processes=processes)
     recipe = run.recipe
     train_classifier(run, "classifier", recipe.seed)
-    train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
+    train_teacher(run, "normal_teacher", recipe.normal_teacher)
     encoder = EncoderStage(recipe.ablation, replace(recipe.distillation.attack, steps=1))
     train_encoder(run, ENCODER, encoder, recipe.teacher)
-    train_teacher(run, ATTACKED, recipe.adversarial_teacher, recipe.teacher, encoder=ENCODER)
+    train_teacher(run, ATTACKED, recipe.adversarial_teacher, encoder=ENCODER)
     losses = {
         name: torch.tensor([record["loss"] for record in history])
         for name, history in run.histories.items()

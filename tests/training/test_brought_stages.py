@@ -41,7 +41,7 @@ def test_a_brought_classifier_takes_the_first_stage(tmp_path: Path, kind: str) -
     recipe, cpu = RECIPE, torch.device("cpu")
     run = Run(recipe, dataset_of(SPEC), tmp_path, cpu, quiet, brought=halved(kind))
     use_classifier(run, halved(kind))
-    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
+    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher)
     stand_in = [STAND_IN] if kind == "without" else []
     assert list(run.trained) == [*stand_in, "adversarial_teacher"]
     images = to_unit(run.dataset.test.images)
@@ -58,7 +58,7 @@ def test_a_brought_classifier_takes_the_first_stage(tmp_path: Path, kind: str) -
     elsewhere = Run(run.recipe, run.dataset, tmp_path, run.device, quiet, brought=other)
     with pytest.raises(CheckpointError, match="other settings, data or seed"):
         use_classifier(elsewhere, other)
-        train_teacher(elsewhere, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
+        train_teacher(elsewhere, "adversarial_teacher", recipe.adversarial_teacher)
 
 
 @pytest.mark.parametrize("kind", ["with gradients", "without"])
@@ -69,7 +69,7 @@ def test_a_brought_classifier_answers_in_float32_whatever_computes_it(
     cpu = torch.device("cpu")
     run = Run(RECIPE, dataset_of(SPEC), tmp_path, cpu, quiet, brought=halved(kind))
     use_classifier(run, halved(kind))
-    train_teacher(run, "adversarial_teacher", _TINY.adversarial_teacher, RECIPE.teacher)
+    train_teacher(run, "adversarial_teacher", _TINY.adversarial_teacher)
     images = to_unit(run.dataset.test.images)
     expected = halved(kind).served.logits(images)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

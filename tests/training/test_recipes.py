@@ -6,7 +6,14 @@ import pytest
 
 from tests.training.book import every_recipe
 from training.recipe_book import HARDENED, PAPER, RECIPES
-from training.recipes import Recipe, optimizer_steps, overridden, recipe_of, settings_of
+from training.recipes import (
+    Recipe,
+    optimizer_steps,
+    overridden,
+    recipe_of,
+    settings_of,
+    shape_of,
+)
 
 
 @every_recipe
@@ -45,6 +52,14 @@ def test_paper_attacks_the_classifier_and_hardened_the_pipeline() -> None:
         assert stage.attack is not None and stage.attack.through == "pipeline"
     assert PAPER.classifier == HARDENED.classifier
     assert PAPER.normal_teacher.attack is HARDENED.normal_teacher.attack is None
+
+
+def test_a_normal_teacher_has_skips_whatever_the_others_do() -> None:
+    recipe = overridden(HARDENED, ["teacher.skips=false", "student.skips=false"])
+    networks = ("normal_teacher", "adversarial_teacher", "student", "ablation_both")
+    assert [shape_of(recipe, name).skips for name in networks] == [True, False, False, False]
+    assert shape_of(recipe, "normal_teacher") == HARDENED.teacher
+    assert shape_of(recipe, "surrogate_purifier") == recipe.student
 
 
 def test_overrides_reach_every_depth_and_type() -> None:

@@ -56,8 +56,8 @@ def prepared(work: Path) -> Run:
     run = tiny_run(work)
     recipe = run.recipe
     train_classifier(run, "classifier", recipe.seed)
-    train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
-    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
+    train_teacher(run, "normal_teacher", recipe.normal_teacher)
+    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher)
     return run
 
 
@@ -166,7 +166,7 @@ def test_a_teacher_leaves_the_classifier_untouched(tmp_path: Path) -> None:
     run = tiny_run(tmp_path)
     train_classifier(run, "classifier", 0)
     before = state_of(run.networks["classifier"])
-    train_teacher(run, "adversarial_teacher", run.recipe.adversarial_teacher, run.recipe.teacher)
+    train_teacher(run, "adversarial_teacher", run.recipe.adversarial_teacher)
     assert same(before, state_of(run.networks["classifier"]))
 
 
@@ -184,13 +184,13 @@ def test_each_stage_overfits_one_batch(tmp_path: Path) -> None:
     assert len(run.training) == recipe.classifier.schedule.batch_size
     train_classifier(run, "classifier", 0)
     assert run.histories["classifier"][-1]["loss"] < 0.1 * run.histories["classifier"][0]["loss"]
-    train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
+    train_teacher(run, "normal_teacher", recipe.normal_teacher)
     pixels = [record["loss"] for record in run.histories["normal_teacher"]]
     assert pixels[-1] < 0.25 * pixels[0]
     # Small epsilon: the attack moves along, the batch does not.
     gentle = Attack("pipeline", steps=2, step=0.5, epsilon_scale=0.05)
     teacher = replace(recipe.adversarial_teacher, attack=gentle)
-    train_teacher(run, "adversarial_teacher", teacher, recipe.teacher)
+    train_teacher(run, "adversarial_teacher", teacher)
     losses = [record["loss"] for record in run.histories["adversarial_teacher"]]
     assert losses[-1] < 0.35 * losses[0]
     train_student(run, "student", replace(recipe.distillation, attack=gentle))
@@ -294,12 +294,12 @@ def test_a_normal_teacher_does_not_depend_on_the_classifier(
     torch.manual_seed(3)
     run.networks["other"] = build_classifier(run.recipe, 1, len(CLASSES)).eval()
     run.identities["other"] = "other"
-    stage, shape = run.recipe.normal_teacher, run.recipe.teacher
-    train_teacher(run, "normal_teacher", stage, shape)
+    stage = run.recipe.normal_teacher
+    train_teacher(run, "normal_teacher", stage)
     first = state_of(run.networks["normal_teacher"])
     elsewhere = tiny_run(tmp_path / "elsewhere")
     elsewhere.networks, elsewhere.identities = run.networks, run.identities
-    train_teacher(elsewhere, "normal_teacher", stage, shape, against="other")
+    train_teacher(elsewhere, "normal_teacher", stage, against="other")
     assert same(first, state_of(elsewhere.networks["normal_teacher"]))
 
 

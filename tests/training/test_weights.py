@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from torch import nn
 
 from app.bundle import BundleError
 from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe
-from training.recipes import Recipe
+from training.recipes import Recipe, shape_of
 from training.run import build_classifier, build_purifier
 from training.weights import load_networks, weights_of
 
@@ -16,17 +17,19 @@ def networks_of(recipe: Recipe) -> dict[str, nn.Module]:
     networks: dict[str, nn.Module] = {
         "classifier": build_classifier(recipe, 1, len(CLASSES)),
         "surrogate_classifier": build_classifier(recipe, 1, len(CLASSES)),
-        "normal_teacher": build_purifier(recipe.teacher, 1),
-        "student": build_purifier(recipe.student, 1),
-        "ablation_none": build_purifier(recipe.student, 1),
     }
+    for name in ("normal_teacher", "adversarial_teacher", "student", "ablation_none"):
+        networks[name] = build_purifier(shape_of(recipe, name), 1)
     for network in networks.values():
         network(torch.rand(4, *SPEC.shape))  # batch norm has seen something
     return networks
 
 
-def test_networks_come_back_with_all_they_know(tmp_path: Path) -> None:
+@pytest.mark.parametrize("skips", [True, False])
+def test_networks_come_back_with_all_they_know(tmp_path: Path, skips: bool) -> None:
     recipe = tiny_recipe()
+    teacher, student = (replace(shape, skips=skips) for shape in (recipe.teacher, recipe.student))
+    recipe = replace(recipe, teacher=teacher, student=student)
     networks = networks_of(recipe)
     networks["student"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     (tmp_path / "weights.safetensors").write_bytes(weights_of(networks))
