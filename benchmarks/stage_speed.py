@@ -68,8 +68,8 @@ def main() -> None:
     )
     with processes.joined(device), patch.object(training.run, "train", _without_validation):
         train_classifier(run, "classifier", recipe.seed)
-        train_teacher(run, "normal_teacher", recipe.normal_teacher, recipe.teacher)
-        train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, recipe.teacher)
+        train_teacher(run, "normal_teacher", recipe.normal_teacher)
+        train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher)
         train_student(run, "student", recipe.distillation)
         if recipe.encoder:
             train_encoder(run, "student_encoder", recipe.encoder, recipe.student)

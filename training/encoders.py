@@ -4,7 +4,7 @@ A step through encoder and one linear layer costs a fraction of one through puri
 and gives the features that hold under attack.
 """
 
-from dataclasses import asdict
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn import functional
 from training.folding import fold_batch_norm
 from training.networks import Encoder, EncoderClassifier
 from training.optimization import Batch, epoch_seed
-from training.recipes import EncoderStage, Shape
+from training.recipes import EncoderStage, Shape, binding_settings
 from training.run import Run, accuracy, craft, robustness, train_network
 
 
@@ -45,5 +45,7 @@ def train_encoder(run: Run, name: str, stage: EncoderStage, shape: Shape) -> Non
             "attacked": robustness(run, folded, folded),
         }
 
-    settings = {**asdict(stage), "shape": asdict(shape), "epsilon": epsilon}
+    # Of a shape, what only decoders have is nothing to an encoder.
+    encoded = replace(shape, residual=False, skips=True)
+    settings = {**binding_settings(stage), "epsilon": epsilon, "shape": binding_settings(encoded)}
     train_network(run, name, network, loss_of, measure, stage.schedule, seed, settings, ())

@@ -47,10 +47,12 @@ def _terms(recipe: Recipe) -> str:
     """What a recipe trains against and how long, in one line."""
     student = recipe.distillation
     victims = {"classifier": "the classifier alone", "pipeline": "purifier and classifier together"}
+    encoder = recipe.encoder
+    first = f" after {encoder.schedule.epochs} of its encoder" if encoder else ""
     return (
         f"L-inf epsilon {recipe.epsilon:g}, attacks on {victims[student.attack.through]}, "
         f"student of widths {', '.join(map(str, recipe.student.widths))} for "
-        f"{student.schedule.epochs} epochs, seed {recipe.seed}"
+        f"{student.schedule.epochs} epochs{first}, seed {recipe.seed}"
     )
 
 

@@ -200,10 +200,32 @@ def shape_of(recipe: Recipe, network: str) -> Shape:
     """The shape of one of the purifiers that the recipe trains, by the name of its stage.
 
     The normal teacher sees no perturbation that skips could let pass, and restores little without.
+
+    Raises:
+        ValueError: no purifier has that name.
     """
     if network == "normal_teacher":
         return dataclasses.replace(recipe.teacher, skips=True)
-    return recipe.teacher if network == "adversarial_teacher" else recipe.student
+    if network == "adversarial_teacher":
+        return recipe.teacher
+    if network in ("student", "surrogate_purifier") or network.startswith("ablation_"):
+        return recipe.student
+    raise ValueError(f"no purifier is called {network}")
+
+
+def binding_settings(part: Any) -> dict[str, Any]:
+    """A part of a recipe as what a checkpoint is bound to.
+
+    Settings that came later are left out at their defaults, which are what was done before: a run
+    goes on with a program that knows of more.
+    """
+    plain: dict[str, Any] = {}
+    for item in dataclasses.fields(part):
+        value = getattr(part, item.name)
+        if "later" in item.metadata and value == item.default:
+            continue
+        plain[item.name] = binding_settings(value) if dataclasses.is_dataclass(value) else value
+    return plain
 
 
 def overridden(recipe: Recipe, assignments: Iterable[str]) -> Recipe:

@@ -18,7 +18,7 @@ from training.folding import fold_batch_norm
 from training.networks import Classifier, ConvAutoencoder
 from training.optimization import Batch, History, Task, epoch_seed, train
 from training.processes import ALONE, Processes
-from training.recipes import Attack, Recipe, Schedule, Shape
+from training.recipes import Attack, Recipe, Schedule, Shape, shape_of
 from training.validation import split_validation
 
 _MEASURED_IMAGES = 500
@@ -122,7 +122,7 @@ def build_purifier(shape: Shape, channels: int) -> ConvAutoencoder:
         shape.residual,
         shape.contrast_gain,
         shape.stem,
-        shape.skips,
+        skips=shape.skips,
     )
 
 
@@ -160,13 +160,13 @@ def precision_on(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def new_purifier(run: Run, name: str, shape: Shape, encoder: str | None = None) -> ConvAutoencoder:
-    """A purifier with untrained weights of its own by name and seed.
+def new_purifier(run: Run, name: str, encoder: str | None = None) -> ConvAutoencoder:
+    """A purifier of the recipe's, with untrained weights of its own by name and seed.
 
     Those of its encoder are that stage's, if `encoder` names one.
     """
     torch.manual_seed(epoch_seed(run.recipe.seed, name, -1))
-    purifier = build_purifier(shape, run.dataset.spec.channels)
+    purifier = build_purifier(shape_of(run.recipe, name), run.dataset.spec.channels)
     if encoder is not None:
         purifier.encoder.load_state_dict(
             run.networks[encoder].get_submodule("encoder").state_dict()

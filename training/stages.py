@@ -4,7 +4,7 @@ Each stage is trained from its checkpoint, or found finished there.
 """
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from training.encoders import train_encoder
 from training.folding import fold_batch_norm
 from training.losses import distillation_loss, ensemble_of, teacher_loss
 from training.optimization import Batch, epoch_seed
-from training.recipes import Shape, StudentStage, TeacherStage, shape_of
+from training.recipes import Shape, StudentStage, TeacherStage, binding_settings, shape_of
 from training.run import (
     Run,
     accuracy,
@@ -103,7 +103,9 @@ def train_classifier(run: Run, name: str, seed: int) -> None:
     def measure(trained: nn.Module) -> dict[str, float]:
         return {"clean": accuracy(trained, run.validation, run.device)}
 
-    train_network(run, name, network, loss_of, measure, stage.schedule, seed, asdict(stage), ())
+    train_network(
+        run, name, network, loss_of, measure, stage.schedule, seed, binding_settings(stage), ()
+    )
 
 
 def use_classifier(run: Run, brought: BroughtClassifier) -> None:
@@ -139,7 +141,7 @@ def train_stand_in(run: Run, brought: BroughtClassifier) -> None:
         agreement = float(same.float().mean())
         return {"clean": accuracy(trained, run.validation, run.device), "agreement": agreement}
 
-    settings = {**asdict(stage), "epsilon": run.recipe.epsilon, "of": brought.identity}
+    settings = {**binding_settings(stage), "epsilon": run.recipe.epsilon, "of": brought.identity}
     seed = run.recipe.seed
     train_network(run, STAND_IN, network, loss_of, measure, stage.schedule, seed, settings, ())
 
@@ -148,6 +150,7 @@ def train_teacher(
     run: Run,
     name: str,
     stage: TeacherStage,
+    *,
     against: str = "classifier",
     encoder: str | None = None,
 ) -> None:
@@ -156,8 +159,7 @@ def train_teacher(
     `encoder` names the stage that its encoder is taken from.
     """
     classifier = fold_batch_norm(run.networks[against])
-    shape = shape_of(run.recipe, name)
-    purifier = new_purifier(run, name, shape, encoder)
+    purifier = new_purifier(run, name, encoder)
 
     def loss_of(batch: Batch) -> Tensor:
         if stage.attack is None:
@@ -176,7 +178,8 @@ def train_teacher(
             stage, purified, logits, batch.images, image_logits, batch.labels, scale
         )
 
-    settings = {**asdict(stage), "shape": asdict(shape)}
+    shape = binding_settings(shape_of(run.recipe, name))
+    settings = {**binding_settings(stage), "shape": shape}
     depends = (against, encoder) if encoder else (against,)
     train_purifier(run, name, purifier, loss_of, stage.schedule, depends, settings)
 
@@ -190,7 +193,7 @@ def train_student(
     """
     classifier = fold_batch_norm(run.networks["classifier"])
     teachers = [fold_batch_norm(run.networks[f"{kind}_teacher"]) for kind in _TEACHERS]
-    purifier = new_purifier(run, name, run.recipe.student, encoder)
+    purifier = new_purifier(run, name, encoder)
 
     def targets_of(images: Tensor, attacked: Tensor) -> tuple[Tensor, Tensor]:
         """Each teacher sees only what it was trained on: the normal one no attacks."""
@@ -220,7 +223,8 @@ def train_student(
             stage, _halves(purified), targets, logits, target_logits, batch.labels, scale
         )
 
-    settings = {**asdict(stage), "taught": taught, "shape": asdict(run.recipe.student)}
+    shape = binding_settings(shape_of(run.recipe, name))
+    settings = {**binding_settings(stage), "taught": taught, "shape": shape}
     depends = ("classifier", *(f"{kind}_teacher" for kind in _TEACHERS))
     depends += (encoder,) if encoder else ()
     train_purifier(run, name, purifier, loss_of, stage.schedule, depends, settings)

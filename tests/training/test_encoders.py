@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.tiny_runs import tiny_recipe, tiny_run
+from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe, tiny_run
 from training.checkpoints import CheckpointError
 from training.encoders import train_encoder
+from training.networks import ConvAutoencoder
 from training.recipes import (
     Attack,
     EncoderStage,
@@ -22,13 +23,20 @@ from training.recipes import (
 )
 from training.run import Run, robustness
 from training.stages import run_stages, train_student
+from training.weights import load_networks, weights_of
 
 ATTACK = Attack("pipeline", steps=2, step=0.7)
 
 
 def with_encoders(epochs: int = 2) -> Recipe:
+    """As photographs have it: encoders first, and purifiers without skips."""
     recipe = tiny_recipe(epochs)
-    return replace(recipe, encoder=EncoderStage(recipe.ablation, ATTACK))
+    return with_skips(replace(recipe, encoder=EncoderStage(recipe.ablation, ATTACK)), False)
+
+
+def with_skips(recipe: Recipe, skips: bool) -> Recipe:
+    teacher, student = (replace(shape, skips=skips) for shape in (recipe.teacher, recipe.student))
+    return replace(recipe, teacher=teacher, student=student)
 
 
 def weights(network: nn.Module) -> torch.Tensor:
@@ -84,6 +92,33 @@ def test_a_purifier_begins_with_the_encoder_of_its_stage(tmp_path: Path, whole: 
         run.networks[name].get_parameter("head.weight") for name in ("student", "ablation_both")
     ]
     assert not torch.equal(heads[0], heads[1])
+
+
+def test_of_networks_without_skips_only_the_normal_teacher_has_them(
+    tmp_path: Path, whole: Run
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(weights_of(whole.trained))
+    loaded = load_networks(path, whole.recipe, SPEC, len(CLASSES))
+    images = torch.rand(3, *SPEC.shape)
+    purifiers = [name for name in loaded if not name.endswith("classifier")]
+    assert {"student", "ablation_both", "surrogate_purifier"} < set(purifiers)
+    for name in purifiers:
+        trained = whole.networks[name]
+        assert isinstance(trained, ConvAutoencoder)
+        assert trained.skips is (name == "normal_teacher"), name
+        torch.testing.assert_close(loaded[name](images), trained(images))
+
+
+def test_skips_are_nothing_to_encoders_and_all_to_purifiers(tmp_path: Path, whole: Run) -> None:
+    for path in whole.work.glob("*.pt"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    lines: list[str] = []
+    run = tiny_run(tmp_path, with_skips(whole.recipe, True), report=lines.append)
+    with pytest.raises(CheckpointError, match=r"adversarial_teacher\.pt"):
+        run_stages(run)
+    stages = ["classifier", "normal_teacher", "teacher_encoder"]
+    assert lines == [f"{stage}: found 2 of 2 epochs done" for stage in stages]
 
 
 def test_it_learns_to_label_images_under_attack(tmp_path: Path) -> None:

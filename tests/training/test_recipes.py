@@ -8,6 +8,8 @@ from tests.training.book import every_recipe
 from training.recipe_book import HARDENED, PAPER, RECIPES
 from training.recipes import (
     Recipe,
+    Shape,
+    binding_settings,
     optimizer_steps,
     overridden,
     recipe_of,
@@ -60,6 +62,17 @@ def test_a_normal_teacher_has_skips_whatever_the_others_do() -> None:
     assert [shape_of(recipe, name).skips for name in networks] == [True, False, False, False]
     assert shape_of(recipe, "normal_teacher") == HARDENED.teacher
     assert shape_of(recipe, "surrogate_purifier") == recipe.student
+    with pytest.raises(ValueError, match="no purifier is called normal-teacher"):
+        shape_of(recipe, "normal-teacher")
+
+
+def test_checkpoints_are_bound_to_no_later_setting_at_its_default() -> None:
+    plain = Shape((4,), (0,))
+    assert binding_settings(plain) == {"widths": (4,), "depths": (0,), "residual": False}
+    assert binding_settings(replace(plain, stem=2))["stem"] == 2
+    bound = binding_settings(HARDENED)
+    assert "encoder" not in bound and bound["student"]["contrast_gain"] == 20.0
+    assert bound["normal_teacher"]["attack"] is None
 
 
 def test_overrides_reach_every_depth_and_type() -> None:
