@@ -18,7 +18,7 @@ from training.folding import fold_batch_norm
 from training.networks import Classifier, ConvAutoencoder
 from training.optimization import Batch, History, Task, epoch_seed, train
 from training.processes import ALONE, Processes
-from training.recipes import Attack, Recipe, Schedule, Shape, shape_of
+from training.recipes import Attack, Recipe, Schedule, Shape, binding_settings, shape_of
 from training.validation import split_validation
 
 _MEASURED_IMAGES = 500
@@ -197,7 +197,8 @@ def train_purifier(
             "end-to-end": robustness(run, defended, defended),
         }
 
-    settings = {**settings, "epsilon": run.recipe.epsilon}
+    shape = binding_settings(shape_of(run.recipe, name))
+    settings = {**settings, "epsilon": run.recipe.epsilon, "shape": shape}
     train_network(
         run, name, purifier, loss_of, measure, schedule, run.recipe.seed, settings, depends
     )

@@ -17,7 +17,7 @@ from training.encoders import train_encoder
 from training.folding import fold_batch_norm
 from training.losses import distillation_loss, ensemble_of, teacher_loss
 from training.optimization import Batch, epoch_seed
-from training.recipes import Shape, StudentStage, TeacherStage, binding_settings, shape_of
+from training.recipes import Shape, StudentStage, TeacherStage, binding_settings
 from training.run import (
     Run,
     accuracy,
@@ -178,9 +178,8 @@ def train_teacher(
             stage, purified, logits, batch.images, image_logits, batch.labels, scale
         )
 
-    shape = binding_settings(shape_of(run.recipe, name))
-    settings = {**binding_settings(stage), "shape": shape}
     depends = (against, encoder) if encoder else (against,)
+    settings = binding_settings(stage)
     train_purifier(run, name, purifier, loss_of, stage.schedule, depends, settings)
 
 
@@ -223,8 +222,7 @@ def train_student(
             stage, _halves(purified), targets, logits, target_logits, batch.labels, scale
         )
 
-    shape = binding_settings(shape_of(run.recipe, name))
-    settings = {**binding_settings(stage), "taught": taught, "shape": shape}
+    settings = {**binding_settings(stage), "taught": taught}
     depends = ("classifier", *(f"{kind}_teacher" for kind in _TEACHERS))
     depends += (encoder,) if encoder else ()
     train_purifier(run, name, purifier, loss_of, stage.schedule, depends, settings)

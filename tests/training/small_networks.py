@@ -18,10 +18,12 @@ def digit_images(count: int, seed: int = 1) -> tuple[Tensor, Tensor]:
     return torch.cat(drawn)[:count].float() / 255, labels[:count]
 
 
-def small_networks(spec: InputSpec = SPEC, seed: int = 0) -> tuple[ConvAutoencoder, Classifier]:
+def small_networks(
+    spec: InputSpec = SPEC, seed: int = 0, stem: int = 0, skips: bool = True
+) -> tuple[ConvAutoencoder, Classifier]:
     """A purifier and a classifier with ten classes, in eval mode."""
     torch.manual_seed(seed)
-    purifier = ConvAutoencoder(spec.channels, (4, 8), (0, 1))
+    purifier = ConvAutoencoder(spec.channels, (4, 8), (0, 1), stem=stem, skips=skips)
     classifier = Classifier(spec.channels, (4, 8), (0, 1), 10, stem=2, residual=True)
     for network in (purifier, classifier):
         for _ in range(3):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe, tiny_run
+from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe, tiny_run, with_skips
 from training.checkpoints import CheckpointError
 from training.encoders import train_encoder
 from training.networks import ConvAutoencoder
@@ -32,11 +32,6 @@ def with_encoders(epochs: int = 2) -> Recipe:
     """As photographs have it: encoders first, and purifiers without skips."""
     recipe = tiny_recipe(epochs)
     return with_skips(replace(recipe, encoder=EncoderStage(recipe.ablation, ATTACK)), False)
-
-
-def with_skips(recipe: Recipe, skips: bool) -> Recipe:
-    teacher, student = (replace(shape, skips=skips) for shape in (recipe.teacher, recipe.student))
-    return replace(recipe, teacher=teacher, student=student)
 
 
 def weights(network: nn.Module) -> torch.Tensor:

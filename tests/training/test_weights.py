@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +5,7 @@ import torch
 from torch import nn
 
 from app.bundle import BundleError
-from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe
+from tests.training.tiny_runs import CLASSES, SPEC, tiny_recipe, with_skips
 from training.recipes import Recipe, shape_of
 from training.run import build_classifier, build_purifier
 from training.weights import load_networks, weights_of
@@ -27,9 +26,7 @@ def networks_of(recipe: Recipe) -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize("skips", [True, False])
 def test_networks_come_back_with_all_they_know(tmp_path: Path, skips: bool) -> None:
-    recipe = tiny_recipe()
-    teacher, student = (replace(shape, skips=skips) for shape in (recipe.teacher, recipe.student))
-    recipe = replace(recipe, teacher=teacher, student=student)
+    recipe = with_skips(tiny_recipe(), skips)
     networks = networks_of(recipe)
     networks["student"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     (tmp_path / "weights.safetensors").write_bytes(weights_of(networks))

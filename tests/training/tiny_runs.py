@@ -60,6 +60,12 @@ def tiny_recipe(epochs: int = 2, learning_rate: float = 5e-3) -> Recipe:
     )
 
 
+def with_skips(recipe: Recipe, skips: bool) -> Recipe:
+    """The recipe with purifiers that have skips, or have none."""
+    teacher, student = (replace(shape, skips=skips) for shape in (recipe.teacher, recipe.student))
+    return replace(recipe, teacher=teacher, student=student)
+
+
 def tiny_run(
     work: Path,
     recipe: Recipe | None = None,
