@@ -41,13 +41,26 @@ def write_card(
     files = {CARD_FILE: card.model_dump_json(indent=2).encode() + b"\n", **pictures}
     files[CARD_PAGE] = report(card, sorted(pictures)).encode()
     if history:
-        files[HISTORY_FILE] = json.dumps(history, indent=1).encode() + b"\n"
+        files[HISTORY_FILE] = _history_text(history).encode()
     if out is None:
         replace_files(bundle_dir, files, shift_threshold_bits=threshold_bits)
         return
     out.mkdir(parents=True)
     for name, content in files.items():
         write_whole(out / name, content)
+
+
+def _history_text(history: Mapping[str, list[dict[str, float]]]) -> str:
+    """The records as JSON, one to a line, with as many digits as mean anything."""
+
+    def rounded(record: Mapping[str, float]) -> str:
+        return json.dumps({name: round(value, 6) for name, value in record.items()})
+
+    stages = []
+    for stage, records in history.items():
+        lines = ",\n".join(map(rounded, records))
+        stages.append(f"{json.dumps(stage)}: [\n{lines}\n]")
+    return "{\n" + ",\n".join(stages) + "\n}\n"
 
 
 def kept_history(bundle_dir: Path, manifest: Manifest) -> Mapping[str, list[dict[str, float]]]:
