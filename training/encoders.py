@@ -23,19 +23,40 @@ def build_encoder(shape: Shape, channels: int, classes: int) -> EncoderClassifie
     return EncoderClassifier(encoder, classes)
 
 
-def train_encoder(run: Run, name: str, stage: EncoderStage, shape: Shape) -> None:
-    """Train the encoder of a purifier of this shape to label clean and attacked images."""
+def encoder_shape(shape: Shape) -> Shape:
+    """The shape without what only decoders have: purifiers alike in it have encoders alike."""
+    return replace(shape, residual=False, skips=True)
+
+
+def train_encoder(
+    run: Run, name: str, stage: EncoderStage, shape: Shape, *, against: str = "classifier"
+) -> None:
+    """Train the encoder of a purifier of this shape to label clean and attacked images.
+
+    `against` names the classifier whose answers it learns, if the stage wants any.
+    """
     epsilon, seed = run.recipe.epsilon, run.recipe.seed
     torch.manual_seed(epoch_seed(seed, name, -1))
     classes = len(run.training.class_names)
     network = build_encoder(shape, run.dataset.spec.channels, classes)
+    judge = fold_batch_norm(run.networks[against]) if stage.answers else None
+
+    def wanted_of(batch: Batch) -> Tensor:
+        """Labels (N,), or chances (N, K) of which the classifier's answers are a share."""
+        if judge is None:
+            return batch.labels
+        with torch.no_grad():
+            answers = judge(batch.images).softmax(1, dtype=torch.float32)
+        sure = functional.one_hot(batch.labels, classes).to(answers.dtype)
+        return torch.lerp(sure, answers, stage.answers)
 
     def loss_of(batch: Batch) -> Tensor:
         # There is nothing else to attack, whatever `through` says.
         attacked = craft(nn.Identity(), fold_batch_norm(network), batch, stage.attack, epsilon)
         clean_logits, attacked_logits = network(torch.cat([batch.images, attacked])).chunk(2)
-        loss = functional.cross_entropy(attacked_logits, batch.labels)
-        clean = functional.cross_entropy(clean_logits, batch.labels)
+        wanted = wanted_of(batch)
+        loss = functional.cross_entropy(attacked_logits, wanted)
+        clean = functional.cross_entropy(clean_logits, wanted)
         return loss + stage.clean_cross_entropy * clean
 
     def measure(trained: nn.Module) -> dict[str, float]:
@@ -45,7 +66,7 @@ def train_encoder(run: Run, name: str, stage: EncoderStage, shape: Shape) -> Non
             "attacked": robustness(run, folded, folded),
         }
 
-    # Of a shape, what only decoders have is nothing to an encoder.
-    encoded = replace(shape, residual=False, skips=True)
-    settings = {**binding_settings(stage), "epsilon": epsilon, "shape": binding_settings(encoded)}
-    train_network(run, name, network, loss_of, measure, stage.schedule, seed, settings, ())
+    encoded = binding_settings(encoder_shape(shape))
+    settings = {**binding_settings(stage), "epsilon": epsilon, "shape": encoded}
+    depends = (against,) if stage.answers else ()
+    train_network(run, name, network, loss_of, measure, stage.schedule, seed, settings, depends)

@@ -96,6 +96,11 @@ class EncoderStage:
     clean_cross_entropy: Annotated[float, "weight: loss on clean images, beside attacked ones"] = (
         0.5
     )
+    answers: Annotated[
+        float,
+        "share of what it learns that is the classifier's answer on the clean image, not the label",
+        SHARE,
+    ] = field(default=0.0, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,11 @@ class Recipe:
     ] = field(default=1, metadata={"later": True})
     encoder: Annotated[
         EncoderStage | None,
-        "what the encoders of all purifiers but the normal teacher learn first; none: nothing",
+        "what the encoders of all purifiers but the normal teacher learn first; none: nothing. "
+        "Teacher and student whose encoders are alike begin with the same one",
+    ] = field(default=None, metadata={"later": True})
+    surrogate_encoder: Annotated[
+        Schedule | None, "of the surrogate's encoder; none: as of the others"
     ] = field(default=None, metadata={"later": True})
     unseen_l2: Annotated[
         float | None,
@@ -278,6 +287,8 @@ def optimizer_steps(recipe: Recipe, images: int) -> dict[str, int]:
     }
     if recipe.encoder:
         schedules["encoder"] = recipe.encoder.schedule
+    if recipe.encoder and recipe.surrogate_encoder:
+        schedules["surrogate_encoder"] = recipe.surrogate_encoder
     return {
         stage: schedule.epochs * max(1, images // schedule.batch_size)
         for stage, schedule in schedules.items()

@@ -13,11 +13,11 @@ from torch.nn import functional
 from training.brought import BroughtClassifier
 from training.checkpoints import fingerprint
 from training.data import to_unit
-from training.encoders import train_encoder
+from training.encoders import encoder_shape, train_encoder
 from training.folding import fold_batch_norm
 from training.losses import distillation_loss, ensemble_of, teacher_loss
 from training.optimization import Batch, epoch_seed
-from training.recipes import Shape, StudentStage, TeacherStage, binding_settings
+from training.recipes import Schedule, Shape, StudentStage, TeacherStage, binding_settings
 from training.run import (
     Run,
     accuracy,
@@ -49,10 +49,11 @@ def run_stages(run: Run) -> None:
     else:
         use_classifier(run, run.brought)
     train_teacher(run, "normal_teacher", recipe.normal_teacher)
-    encoder = _encoder(run, "teacher_encoder", recipe.teacher)
-    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, encoder=encoder)
     # One for the student and those of the ablation: what the teachers are worth is not in it.
-    encoder = _encoder(run, "student_encoder", recipe.student)
+    encoder = own = _encoder(run, "student_encoder", recipe.student)
+    if encoder_shape(recipe.teacher) != encoder_shape(recipe.student):
+        own = _encoder(run, "teacher_encoder", recipe.teacher)
+    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, encoder=own)
     train_student(run, "student", recipe.distillation, encoder=encoder)
     for name, shares in ABLATIONS.items():
         stage = replace(recipe.distillation, schedule=recipe.ablation)
@@ -66,16 +67,34 @@ def run_stages(run: Run) -> None:
         "surrogate_purifier",
         surrogate,
         against="surrogate_classifier",
-        encoder=_encoder(run, "surrogate_encoder", recipe.student),
+        encoder=_encoder(
+            run,
+            "surrogate_encoder",
+            recipe.student,
+            against="surrogate_classifier",
+            schedule=recipe.surrogate_encoder,
+        ),
     )
 
 
-def _encoder(run: Run, name: str, shape: Shape) -> str | None:
-    """Train an encoder, if the recipe wants one; returns the name of the stage then."""
+def _encoder(
+    run: Run,
+    name: str,
+    shape: Shape,
+    *,
+    against: str = "classifier",
+    schedule: Schedule | None = None,
+) -> str | None:
+    """Train an encoder, if the recipe wants one; returns the name of the stage then.
+
+    A schedule stands in for the one of the recipe's encoders.
+    """
     stage = run.recipe.encoder
     if stage is None:
         return None
-    train_encoder(run, name, stage, shape)
+    if schedule:
+        stage = replace(stage, schedule=schedule)
+    train_encoder(run, name, stage, shape, against=against)
     return name
 
 

@@ -22,7 +22,7 @@ from training.recipes import (
     settings_of,
 )
 from training.run import Run, robustness
-from training.stages import run_stages, train_student
+from training.stages import run_stages, train_classifier, train_student
 from training.weights import load_networks, weights_of
 
 ATTACK = Attack("pipeline", steps=2, step=0.7)
@@ -40,6 +40,19 @@ def weights(network: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in parameters])
 
 
+class Turned(nn.Module):
+    """A classifier that takes each class for the next one."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of a batch of images."""
+        logits: torch.Tensor = self.classifier(images)
+        return logits.roll(1, dims=1)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Only read by the tests."""
@@ -50,10 +63,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_teacher_student_and_surrogate_have_one_each(whole: Run) -> None:
     encoders = [name for name in whole.histories if name.endswith("encoder")]
-    assert encoders == ["teacher_encoder", "student_encoder", "surrogate_encoder"]
+    assert encoders == ["student_encoder", "teacher_encoder", "surrogate_encoder"]
     for name in encoders:
         assert whole.histories[name][-1].keys() == {"epoch", "loss", "clean", "attacked", "seconds"}
-    student, surrogate = (weights(whole.networks[name]) for name in encoders[1:])
+    student, surrogate = (weights(whole.networks[name]) for name in encoders[::2])
     assert not torch.equal(student, surrogate)
 
 
@@ -112,7 +125,7 @@ def test_skips_are_nothing_to_encoders_and_all_to_purifiers(tmp_path: Path, whol
     run = tiny_run(tmp_path, with_skips(whole.recipe, True), report=lines.append)
     with pytest.raises(CheckpointError, match=r"adversarial_teacher\.pt"):
         run_stages(run)
-    stages = ["classifier", "normal_teacher", "teacher_encoder"]
+    stages = ["classifier", "normal_teacher", "student_encoder", "teacher_encoder"]
     assert lines == [f"{stage}: found 2 of 2 epochs done" for stage in stages]
 
 
@@ -126,6 +139,44 @@ def test_it_learns_to_label_images_under_attack(tmp_path: Path) -> None:
     assert last["attacked"] > 0.5  # chance is a third
     network = run.networks[name]
     assert last["attacked"] == pytest.approx(robustness(run, network, network), abs=1e-6)
+
+
+def test_it_learns_the_answers_of_the_classifier_that_it_is_for(tmp_path: Path) -> None:
+    recipe = tiny_recipe(30, learning_rate=2e-2)
+    stage = EncoderStage(recipe.ablation, ATTACK, answers=1.0)
+    run = tiny_run(tmp_path, replace(recipe, epsilon=0.01))
+    train_classifier(run, "classifier", seed=0)
+    run.networks["turned"] = Turned(run.networks["classifier"])
+    run.identities["turned"] = "turned"
+    for against, lowest, highest in (("classifier", 0.9, 1.0), ("turned", 0.0, 0.1)):
+        train_encoder(run, f"of {against}", stage, Shape((8, 16), (0, 1)), against=against)
+        assert lowest <= run.histories[f"of {against}"][-1]["clean"] <= highest
+
+
+def test_its_checkpoint_is_bound_to_the_classifier_only_where_it_learns_answers(
+    tmp_path: Path,
+) -> None:
+    stage = EncoderStage(tiny_recipe().ablation, ATTACK)
+    run = tiny_run(tmp_path)
+    train_classifier(run, "classifier", seed=0)
+    for answers, bound in ((0.0, False), (0.5, True)):
+        name, asking = f"asking {answers}", replace(stage, answers=answers)
+        train_encoder(run, name, asking, run.recipe.student)
+        run.identities["classifier"] = f"another than {answers}"
+        if bound:
+            with pytest.raises(CheckpointError, match=name):
+                train_encoder(run, name, asking, run.recipe.student)
+        else:
+            train_encoder(run, name, asking, run.recipe.student)
+
+
+def test_teacher_and_student_alike_begin_with_one(tmp_path: Path) -> None:
+    recipe = with_encoders(1)
+    longer = replace(recipe.ablation, epochs=2)
+    run = tiny_run(tmp_path, replace(recipe, teacher=recipe.student, surrogate_encoder=longer))
+    run_stages(run)
+    encoders = {name: len(epochs) for name, epochs in run.histories.items() if "_enc" in name}
+    assert encoders == {"student_encoder": 1, "surrogate_encoder": 2}
 
 
 def test_what_is_kept_of_a_run_is_its_purifiers(whole: Run) -> None:
@@ -160,7 +211,13 @@ def test_a_student_of_another_encoder_is_refused(tmp_path: Path) -> None:
 def test_recipes_keep_it_among_their_settings() -> None:
     recipe = with_encoders()
     assert recipe_of(settings_of(recipe)) == recipe
-    before = {name: value for name, value in settings_of(recipe).items() if name != "encoder"}
+    later = ("encoder", "surrogate_encoder")
+    before = {name: value for name, value in settings_of(recipe).items() if name not in later}
     assert recipe_of(before).encoder is None
     assert optimizer_steps(recipe, 32)["encoder"] == 8
+    own = replace(recipe, surrogate_encoder=replace(recipe.ablation, epochs=3))
+    assert recipe_of(settings_of(own)) == own
+    assert optimizer_steps(own, 32)["surrogate_encoder"] == 12
+    for unknown in (recipe, replace(own, encoder=None)):
+        assert "surrogate_encoder" not in optimizer_steps(unknown, 32)
     assert "encoder" not in optimizer_steps(tiny_recipe(), 32)
