@@ -237,7 +237,7 @@ HARDENED_OBJECT = replace(
         HARDENED_PHOTO.distillation,
         schedule=replace(_OBJECT_PURIFIER, epochs=4),
         attack=_OBJECT_THROUGH,
-        clean_cross_entropy=0.3,
+        clean_cross_entropy=0.4,
     ),
     ablation=replace(_OBJECT_PURIFIER, ema_decay=0.995),
     surrogate=replace(_OBJECT_PURIFIER, ema_decay=0.995),
