@@ -287,8 +287,8 @@ def optimizer_steps(recipe: Recipe, images: int) -> dict[str, int]:
     }
     if recipe.encoder:
         schedules["encoder"] = recipe.encoder.schedule
-    if recipe.encoder and recipe.surrogate_encoder:
-        schedules["surrogate_encoder"] = recipe.surrogate_encoder
+        if recipe.surrogate_encoder:
+            schedules["surrogate_encoder"] = recipe.surrogate_encoder
     return {
         stage: schedule.epochs * max(1, images // schedule.batch_size)
         for stage, schedule in schedules.items()
