@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.folding import fold_batch_norm
+from training.losses import softened
 from training.networks import Encoder, EncoderClassifier
 from training.optimization import Batch, epoch_seed
 from training.recipes import EncoderStage, Shape, binding_settings
@@ -46,9 +47,7 @@ def train_encoder(
         if judge is None:
             return batch.labels
         with torch.no_grad():
-            answers = judge(batch.images).softmax(1, dtype=torch.float32)
-        sure = functional.one_hot(batch.labels, classes).to(answers.dtype)
-        return torch.lerp(sure, answers, stage.answers)
+            return softened(batch.labels, judge(batch.images), stage.answers)
 
     def loss_of(batch: Batch) -> Tensor:
         # There is nothing else to attack, whatever `through` says.

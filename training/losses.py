@@ -28,6 +28,13 @@ def agreement_loss(logits: Tensor, target_logits: Tensor) -> Tensor:
     return functional.kl_div(chances, wanted, reduction="batchmean", log_target=True)
 
 
+def softened(labels: Tensor, logits: Tensor, share: float) -> Tensor:
+    """Chances (N, K): labels (N,), of which a share is what the logits (N, K) give instead."""
+    answers = logits.softmax(1, dtype=torch.float32)
+    sure = functional.one_hot(labels, logits.shape[1]).to(answers.dtype)
+    return torch.lerp(sure, answers, share)
+
+
 def teacher_loss(
     stage: TeacherStage,
     purified: tuple[Tensor, Tensor],

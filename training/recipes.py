@@ -179,7 +179,7 @@ class Recipe:
         "Teacher and student whose encoders are alike begin with the same one",
     ] = field(default=None, metadata={"later": True})
     surrogate_encoder: Annotated[
-        Schedule | None, "of the surrogate's encoder; none: as of the others"
+        Schedule | None, "of the surrogate's `encoder`, if any; none: as of the others"
     ] = field(default=None, metadata={"later": True})
     unseen_l2: Annotated[
         float | None,

@@ -50,10 +50,10 @@ def run_stages(run: Run) -> None:
         use_classifier(run, run.brought)
     train_teacher(run, "normal_teacher", recipe.normal_teacher)
     # One for the student and those of the ablation: what the teachers are worth is not in it.
-    encoder = own = _encoder(run, "student_encoder", recipe.student)
+    encoder = teachers = _encoder(run, "student_encoder", recipe.student)
     if encoder_shape(recipe.teacher) != encoder_shape(recipe.student):
-        own = _encoder(run, "teacher_encoder", recipe.teacher)
-    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, encoder=own)
+        teachers = _encoder(run, "teacher_encoder", recipe.teacher)
+    train_teacher(run, "adversarial_teacher", recipe.adversarial_teacher, encoder=teachers)
     train_student(run, "student", recipe.distillation, encoder=encoder)
     for name, shares in ABLATIONS.items():
         stage = replace(recipe.distillation, schedule=recipe.ablation)

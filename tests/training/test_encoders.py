@@ -16,6 +16,7 @@ from training.recipes import (
     Attack,
     EncoderStage,
     Recipe,
+    Schedule,
     Shape,
     optimizer_steps,
     recipe_of,
@@ -26,10 +27,12 @@ from training.stages import run_stages, train_classifier, train_student
 from training.weights import load_networks, weights_of
 
 ATTACK = Attack("pipeline", steps=2, step=0.7)
+# It ends with the weights that it began with.
+STILL = Schedule(1, batch_size=8, learning_rate=1e-12, weight_decay=0.0)
 
 
 def with_encoders(epochs: int = 2) -> Recipe:
-    """As photographs have it: encoders first, and purifiers without skips."""
+    """As hardened recipes have it: encoders first, and purifiers without skips."""
     recipe = tiny_recipe(epochs)
     return with_skips(replace(recipe, encoder=EncoderStage(recipe.ablation, ATTACK)), False)
 
@@ -38,6 +41,12 @@ def weights(network: nn.Module) -> torch.Tensor:
     """All weights of its encoder."""
     parameters = network.get_submodule("encoder").parameters()
     return torch.cat([parameter.detach().flatten() for parameter in parameters])
+
+
+def begins_with(run: Run, name: str, encoder: str) -> bool:
+    """Whether the purifier, which hardly learnt, has the encoder of that stage."""
+    found, expected = (weights(run.networks[key]) for key in (name, encoder))
+    return torch.allclose(found, expected, atol=1e-6, rtol=0.0)
 
 
 class Turned(nn.Module):
@@ -71,17 +80,15 @@ def test_teacher_student_and_surrogate_have_one_each(whole: Run) -> None:
 
 
 def test_a_purifier_begins_with_the_encoder_of_its_stage(tmp_path: Path, whole: Run) -> None:
-    # With a learning rate of next to nothing it ends with it, too.
     recipe = whole.recipe
-    still = replace(recipe.ablation, learning_rate=1e-12, weight_decay=0.0, ema_decay=0.0)
     run = tiny_run(
         tmp_path,
         replace(
             recipe,
-            ablation=still,
-            surrogate=still,
-            adversarial_teacher=replace(recipe.adversarial_teacher, schedule=still),
-            distillation=replace(recipe.distillation, schedule=still),
+            ablation=STILL,
+            surrogate=STILL,
+            adversarial_teacher=replace(recipe.adversarial_teacher, schedule=STILL),
+            distillation=replace(recipe.distillation, schedule=STILL),
         ),
     )
     run_stages(run)
@@ -91,8 +98,7 @@ def test_a_purifier_begins_with_the_encoder_of_its_stage(tmp_path: Path, whole: 
         (["surrogate_purifier"], "surrogate_encoder"),
     ):
         for name in names:
-            found, expected = (weights(run.networks[key]) for key in (name, encoder))
-            torch.testing.assert_close(found, expected, atol=1e-6, rtol=0.0, msg=name)
+            assert begins_with(run, name, encoder), name
     normal = weights(run.networks["normal_teacher"])
     assert not torch.equal(normal, weights(run.networks["teacher_encoder"]))
     # All else is the purifiers' own.
@@ -170,13 +176,35 @@ def test_its_checkpoint_is_bound_to_the_classifier_only_where_it_learns_answers(
             train_encoder(run, name, asking, run.recipe.student)
 
 
-def test_teacher_and_student_alike_begin_with_one(tmp_path: Path) -> None:
+def test_the_surrogates_encoder_asks_the_surrogates_classifier(tmp_path: Path) -> None:
+    recipe = with_encoders(1)
+    asking = EncoderStage(recipe.ablation, ATTACK, answers=0.5)
+    run = tiny_run(tmp_path, replace(recipe, encoder=asking, ablation_seeds=0))
+    run_stages(run)
+    run.identities["classifier"] = "another"
+    own = "surrogate_classifier"
+    train_encoder(run, "surrogate_encoder", asking, recipe.student, against=own)
+    run.identities[own] = "another"
+    with pytest.raises(CheckpointError, match="surrogate_encoder"):
+        train_encoder(run, "surrogate_encoder", asking, recipe.student, against=own)
+
+
+def test_teacher_and_student_of_like_encoders_begin_with_one(tmp_path: Path) -> None:
     recipe = with_encoders(1)
     longer = replace(recipe.ablation, epochs=2)
-    run = tiny_run(tmp_path, replace(recipe, teacher=recipe.student, surrogate_encoder=longer))
+    run = tiny_run(
+        tmp_path,
+        replace(
+            recipe,
+            teacher=replace(recipe.student, residual=True),  # which only decoders have
+            adversarial_teacher=replace(recipe.adversarial_teacher, schedule=STILL),
+            surrogate_encoder=longer,
+        ),
+    )
     run_stages(run)
     encoders = {name: len(epochs) for name, epochs in run.histories.items() if "_enc" in name}
     assert encoders == {"student_encoder": 1, "surrogate_encoder": 2}
+    assert begins_with(run, "adversarial_teacher", "student_encoder")
 
 
 def test_what_is_kept_of_a_run_is_its_purifiers(whole: Run) -> None:

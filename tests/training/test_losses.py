@@ -10,6 +10,7 @@ from training.losses import (
     distillation_loss,
     ensemble_of,
     pixel_loss,
+    softened,
     teacher_loss,
 )
 from training.recipe_book import HARDENED
@@ -26,6 +27,14 @@ def images(seed: int) -> Tensor:
 
 def logits(seed: int) -> Tensor:
     return torch.randn(3, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def test_softened_labels_are_labels_and_answers_by_their_share() -> None:
+    answers = logits(1).softmax(1)
+    sure = torch.eye(4)[LABELS]
+    for share in (0.0, 0.25, 1.0):
+        expected = (1 - share) * sure + share * answers
+        torch.testing.assert_close(softened(LABELS, logits(1), share), expected)
 
 
 def of_teacher(stage: TeacherStage, scale: float = 1.0) -> Tensor:

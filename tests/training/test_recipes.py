@@ -48,30 +48,39 @@ def test_a_recipe_is_frozen() -> None:
 
 
 def test_paper_attacks_the_classifier_and_hardened_the_pipeline() -> None:
-    for stage in (PAPER.adversarial_teacher, PAPER.distillation):
-        assert stage.attack is not None and stage.attack.through == "classifier"
-    for stage in (HARDENED.adversarial_teacher, HARDENED.distillation):
-        assert stage.attack is not None and stage.attack.through == "pipeline"
+    for name, through in (("paper", "classifier"), ("hardened", "pipeline")):
+        for recipe in RECIPES[name].values():
+            attacked = recipe.adversarial_teacher, recipe.distillation, recipe.encoder
+            attacks = [stage.attack for stage in attacked if stage]
+            assert {attack.through for attack in attacks if attack} == {through}
+            assert recipe.normal_teacher.attack is None
     assert PAPER.classifier == HARDENED.classifier
-    assert PAPER.normal_teacher.attack is HARDENED.normal_teacher.attack is None
+
+
+def test_hardened_purifiers_have_encoders_first_and_no_skips() -> None:
+    for name, hardened in (("paper", False), ("hardened", True)):
+        for recipe in RECIPES[name].values():
+            assert (recipe.encoder is not None) == hardened
+            assert recipe.teacher.skips != hardened and recipe.student.skips != hardened
 
 
 def test_a_normal_teacher_has_skips_whatever_the_others_do() -> None:
-    recipe = overridden(HARDENED, ["teacher.skips=false", "student.skips=false"])
     networks = ("normal_teacher", "adversarial_teacher", "student", "ablation_both")
-    assert [shape_of(recipe, name).skips for name in networks] == [True, False, False, False]
-    assert shape_of(recipe, "normal_teacher") == HARDENED.teacher
-    assert shape_of(recipe, "surrogate_purifier") == recipe.student
+    assert [shape_of(HARDENED, name).skips for name in networks] == [True, False, False, False]
+    assert shape_of(HARDENED, "normal_teacher") == replace(HARDENED.teacher, skips=True)
+    assert shape_of(HARDENED, "surrogate_purifier") == HARDENED.student
     with pytest.raises(ValueError, match="no purifier is called normal-teacher"):
-        shape_of(recipe, "normal-teacher")
+        shape_of(HARDENED, "normal-teacher")
 
 
 def test_checkpoints_are_bound_to_no_later_setting_at_its_default() -> None:
     plain = Shape((4,), (0,))
     assert binding_settings(plain) == {"widths": (4,), "depths": (0,), "residual": False}
     assert binding_settings(replace(plain, stem=2))["stem"] == 2
-    bound = binding_settings(HARDENED)
-    assert "encoder" not in bound and bound["student"]["contrast_gain"] == 20.0
+    bound = binding_settings(PAPER)
+    assert "encoder" not in bound and "contrast_gain" not in bound["student"]
+    hardened = binding_settings(HARDENED)
+    assert hardened["student"]["contrast_gain"] == 20.0 and "answers" not in hardened["encoder"]
     assert bound["normal_teacher"]["attack"] is None
 
 
