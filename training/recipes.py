@@ -159,7 +159,9 @@ class Recipe:
     name: Annotated[str, "of the recipe; unless it is hardened, the bundle's name ends with it"]
     epsilon: Annotated[float, "L-inf radius, in [0, 1] pixel units", Range(0, 1, above=True)]
     classifier: Annotated[ClassifierStage, "first stage; frozen from then on"]
-    teacher: Annotated[Shape, "of both teachers; the normal one always has skips"]
+    teacher: Annotated[
+        Shape, "of both teachers; the normal one always has skips, and never a sigmoid"
+    ]
     student: Annotated[Shape, "of the student, which is the purifier that is served"]
     normal_teacher: Annotated[TeacherStage, "learns to give clean images back"]
     adversarial_teacher: Annotated[TeacherStage, "learns to give the clean image for the attacked"]
@@ -209,12 +211,13 @@ def shape_of(recipe: Recipe, network: str) -> Shape:
     """The shape of one of the purifiers that the recipe trains, by the name of its stage.
 
     The normal teacher sees no perturbation that skips could let pass, and restores little without.
+    A sigmoid would let it resist a little, and the evaluation counts on that it falls to attacks.
 
     Raises:
         ValueError: no purifier has that name.
     """
     if network == "normal_teacher":
-        return dataclasses.replace(recipe.teacher, skips=True)
+        return dataclasses.replace(recipe.teacher, skips=True, contrast_gain=None)
     if network == "adversarial_teacher":
         return recipe.teacher
     if network in ("student", "surrogate_purifier") or network.startswith("ablation_"):

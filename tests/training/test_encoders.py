@@ -32,7 +32,7 @@ STILL = Schedule(1, batch_size=8, learning_rate=1e-12, weight_decay=0.0)
 
 
 def with_encoders(epochs: int = 2) -> Recipe:
-    """As hardened recipes have it: encoders first, and purifiers without skips."""
+    """As photographs have it: encoders first, and purifiers without skips."""
     recipe = tiny_recipe(epochs)
     return with_skips(replace(recipe, encoder=EncoderStage(recipe.ablation, ATTACK)), False)
 

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from tests.training.book import every_recipe
-from training.recipe_book import HARDENED, PAPER, RECIPES
+from training.recipe_book import HARDENED, HARDENED_PHOTO, PAPER, RECIPES
 from training.recipes import (
     Recipe,
     Shape,
@@ -57,20 +57,23 @@ def test_paper_attacks_the_classifier_and_hardened_the_pipeline() -> None:
     assert PAPER.classifier == HARDENED.classifier
 
 
-def test_hardened_purifiers_have_encoders_first_and_no_skips() -> None:
-    for name, hardened in (("paper", False), ("hardened", True)):
-        for recipe in RECIPES[name].values():
-            assert (recipe.encoder is not None) == hardened
-            assert recipe.teacher.skips != hardened and recipe.student.skips != hardened
+def test_hardened_purifiers_of_photographs_have_encoders_first_and_no_skips() -> None:
+    for name, variants in RECIPES.items():
+        for images, recipe in variants.items():
+            otherwise = name == "hardened" and images != "ink"
+            assert (recipe.encoder is not None) == otherwise
+            assert recipe.teacher.skips != otherwise and recipe.student.skips != otherwise
 
 
-def test_a_normal_teacher_has_skips_whatever_the_others_do() -> None:
+def test_a_normal_teacher_has_skips_and_no_sigmoid_whatever_the_others_do() -> None:
     networks = ("normal_teacher", "adversarial_teacher", "student", "ablation_both")
-    assert [shape_of(HARDENED, name).skips for name in networks] == [True, False, False, False]
-    assert shape_of(HARDENED, "normal_teacher") == replace(HARDENED.teacher, skips=True)
-    assert shape_of(HARDENED, "surrogate_purifier") == HARDENED.student
+    recipe = replace(HARDENED_PHOTO, teacher=replace(HARDENED_PHOTO.teacher, contrast_gain=20.0))
+    assert [shape_of(recipe, name).skips for name in networks] == [True, False, False, False]
+    normal = shape_of(recipe, "normal_teacher")
+    assert normal == replace(recipe.teacher, skips=True, contrast_gain=None)
+    assert shape_of(recipe, "surrogate_purifier") == recipe.student
     with pytest.raises(ValueError, match="no purifier is called normal-teacher"):
-        shape_of(HARDENED, "normal-teacher")
+        shape_of(recipe, "normal-teacher")
 
 
 def test_checkpoints_are_bound_to_no_later_setting_at_its_default() -> None:
@@ -80,7 +83,9 @@ def test_checkpoints_are_bound_to_no_later_setting_at_its_default() -> None:
     bound = binding_settings(PAPER)
     assert "encoder" not in bound and "contrast_gain" not in bound["student"]
     hardened = binding_settings(HARDENED)
-    assert hardened["student"]["contrast_gain"] == 20.0 and "answers" not in hardened["encoder"]
+    assert hardened["student"]["contrast_gain"] == 20.0
+    encoder = binding_settings(HARDENED_PHOTO)["encoder"]
+    assert encoder["attack"]["steps"] == 3 and "answers" not in encoder
     assert bound["normal_teacher"]["attack"] is None
 
 
