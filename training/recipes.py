@@ -180,6 +180,9 @@ class Recipe:
         "what the encoders of all purifiers but the normal teacher learn first; none: nothing. "
         "Teacher and student whose encoders are alike begin with the same one",
     ] = field(default=None, metadata={"later": True})
+    surrogate_classifier: Annotated[
+        Schedule | None, "of the surrogate's classifier; none: as of the classifier"
+    ] = field(default=None, metadata={"later": True})
     surrogate_encoder: Annotated[
         Schedule | None, "of the surrogate's `encoder`, if any; none: as of the others"
     ] = field(default=None, metadata={"later": True})
@@ -288,6 +291,8 @@ def optimizer_steps(recipe: Recipe, images: int) -> dict[str, int]:
         "ablation": recipe.ablation,
         "surrogate": recipe.surrogate,
     }
+    if recipe.surrogate_classifier:
+        schedules["surrogate_classifier"] = recipe.surrogate_classifier
     if recipe.encoder:
         schedules["encoder"] = recipe.encoder.schedule
         if recipe.surrogate_encoder:

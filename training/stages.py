@@ -60,7 +60,8 @@ def run_stages(run: Run) -> None:
         stage = stage if shares is None else replace(stage, normal_share=shares)
         for key in repeats(name, recipe.ablation_seeds):
             train_student(run, key, stage, taught=name != "ablation_none", encoder=encoder)
-    train_classifier(run, "surrogate_classifier", recipe.seed + _SURROGATE_SEED)
+    seed, schedule = recipe.seed + _SURROGATE_SEED, recipe.surrogate_classifier
+    train_classifier(run, "surrogate_classifier", seed, schedule)
     surrogate = replace(recipe.adversarial_teacher, schedule=recipe.surrogate)
     train_teacher(
         run,
@@ -108,9 +109,11 @@ def kind_of(name: str) -> str:
     return re.sub(r"_\d+$", "", name)
 
 
-def train_classifier(run: Run, name: str, seed: int) -> None:
-    """Train a classifier on clean images."""
+def train_classifier(run: Run, name: str, seed: int, schedule: Schedule | None = None) -> None:
+    """Train a classifier on clean images; a schedule stands in for the recipe's."""
     stage = run.recipe.classifier
+    if schedule:
+        stage = replace(stage, schedule=schedule)
     torch.manual_seed(epoch_seed(seed, name, -1))
     network = build_classifier(run.recipe, run.dataset.spec.channels, len(run.training.class_names))
     smoothing = stage.label_smoothing

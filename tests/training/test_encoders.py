@@ -191,20 +191,34 @@ def test_the_surrogates_encoder_asks_the_surrogates_classifier(tmp_path: Path) -
 
 def test_teacher_and_student_of_like_encoders_begin_with_one(tmp_path: Path) -> None:
     recipe = with_encoders(1)
-    longer = replace(recipe.ablation, epochs=2)
     run = tiny_run(
         tmp_path,
         replace(
             recipe,
             teacher=replace(recipe.student, residual=True),  # which only decoders have
             adversarial_teacher=replace(recipe.adversarial_teacher, schedule=STILL),
-            surrogate_encoder=longer,
         ),
     )
     run_stages(run)
-    encoders = {name: len(epochs) for name, epochs in run.histories.items() if "_enc" in name}
-    assert encoders == {"student_encoder": 1, "surrogate_encoder": 2}
+    encoders = {name for name in run.histories if "_enc" in name}
+    assert encoders == {"student_encoder", "surrogate_encoder"}
     assert begins_with(run, "adversarial_teacher", "student_encoder")
+
+
+def test_what_is_of_the_surrogate_may_learn_for_another_time(tmp_path: Path) -> None:
+    recipe = with_encoders(1)
+    run = tiny_run(
+        tmp_path,
+        replace(
+            recipe,
+            surrogate_classifier=replace(recipe.ablation, epochs=3),
+            surrogate_encoder=replace(recipe.ablation, epochs=2),
+        ),
+    )
+    run_stages(run)
+    epochs = {name: len(history) for name, history in run.histories.items()}
+    assert (epochs["classifier"], epochs["surrogate_classifier"]) == (1, 3)
+    assert (epochs["student_encoder"], epochs["surrogate_encoder"]) == (1, 2)
 
 
 def test_what_is_kept_of_a_run_is_its_purifiers(whole: Run) -> None:
@@ -239,13 +253,15 @@ def test_a_student_of_another_encoder_is_refused(tmp_path: Path) -> None:
 def test_recipes_keep_it_among_their_settings() -> None:
     recipe = with_encoders()
     assert recipe_of(settings_of(recipe)) == recipe
-    later = ("encoder", "surrogate_encoder")
+    later = ("encoder", "surrogate_classifier", "surrogate_encoder")
     before = {name: value for name, value in settings_of(recipe).items() if name not in later}
     assert recipe_of(before).encoder is None
     assert optimizer_steps(recipe, 32)["encoder"] == 8
-    own = replace(recipe, surrogate_encoder=replace(recipe.ablation, epochs=3))
+    other = replace(recipe.ablation, epochs=3)
+    own = replace(recipe, surrogate_classifier=other, surrogate_encoder=other)
     assert recipe_of(settings_of(own)) == own
     assert optimizer_steps(own, 32)["surrogate_encoder"] == 12
+    assert optimizer_steps(own, 32)["surrogate_classifier"] == 12
     for unknown in (recipe, replace(own, encoder=None)):
         assert "surrogate_encoder" not in optimizer_steps(unknown, 32)
     assert "encoder" not in optimizer_steps(tiny_recipe(), 32)
