@@ -1,5 +1,7 @@
 """Where bundles lie: `<models_dir>/<name>/<version>/`. Nothing here reads what is in them."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -8,16 +10,26 @@ def find_bundles(models_dir: Path) -> list[Path]:
 
     Names that begin with a dot belong to an export that is still being written.
     """
-    bundles = sorted(path for path in models_dir.glob("*") if not path.name.startswith("."))
-    return [folder for bundle in bundles for folder in find_versions(bundle)]
+    found: list[Path] = []
+    for bundle in sorted(models_dir.glob("*")):
+        if not bundle.name.startswith("."):
+            with suppress(OSError):  # there may be folders that are none of ours
+                found += find_versions(bundle)
+    return found
 
 
 def find_versions(bundle: Path) -> list[Path]:
-    """The folders of a bundle's versions, ascending; none if there is no such bundle."""
-    return sorted(
-        (folder for folder in bundle.glob("*") if folder.is_dir() and is_version(folder.name)),
-        key=lambda folder: int(folder.name),
-    )
+    """The folders of a bundle's versions, ascending; none if there is no such bundle.
+
+    Raises:
+        OSError: it is there, and cannot be read.
+    """
+    try:
+        names = os.listdir(bundle)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    versions = sorted((name for name in names if is_version(name)), key=int)
+    return [bundle / version for version in versions if (bundle / version).is_dir()]
 
 
 def is_version(folder_name: str) -> bool:

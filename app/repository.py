@@ -8,7 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.bundle import MANIFEST_FILE, NAME_PATTERN, BundleError, digest
+from app.bundle import (
+    CARD_FILE,
+    CLASSIFIER_FILE,
+    MANIFEST_FILE,
+    NAME_PATTERN,
+    PREPROCESS_FILE,
+    PURIFIER_FILE,
+    BundleError,
+    digest,
+    read_verified,
+)
 from app.catalog import Failure, LoadOptions, Model, load_or_refuse
 from app.errors import BundleRefused, UnknownModel
 from app.folders import find_bundles, find_versions
@@ -17,6 +27,9 @@ from app.sessions import DeviceError
 from app.watch import FolderWatch
 
 logger = logging.getLogger(__name__)
+
+# Of a bundle's files those that loading reads; the others may be missing.
+_LOADED = {PURIFIER_FILE, CLASSIFIER_FILE, PREPROCESS_FILE, CARD_FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +87,16 @@ class Repository:
 
         Raises:
             UnknownModel: there is no such bundle.
-            BundleRefused: a version is not whole. The others are served, and in its place whatever
-                was served before.
+            BundleRefused: a version is not whole, or the folder cannot be read. The others are
+                served, and in its place whatever was served before.
         """
         _check_name(name)
         async with self._changing:
-            if not await self._load(name):
+            try:
+                found = await self._load(name)
+            except OSError as error:
+                raise BundleRefused(f"{name}: cannot be read: {error.strerror}") from error
+            if not found:
                 raise UnknownModel(f"There is no bundle {name!r} on disk.")
             failures = self._failures.get(name)
         if failures:
@@ -166,6 +183,10 @@ class Repository:
     ) -> tuple[Sequence[Path], list[Model], list[Failure]]:
         """The bundle's folders, the models to serve, and what was refused. Runs on a thread."""
         folders = find_versions(self._models_dir / name)
+        if not folders and served and not find_bundles(self._models_dir):
+            # A volume that is not mounted rather than an order to unload.
+            logger.warning("%s holds no bundle: %s serves on", self._models_dir, name)
+            return folders, list(served.values()), []
         models, failures = [], []
         for folder in folders:
             old = served.get(int(folder.name))
@@ -181,11 +202,19 @@ class Repository:
 
 
 def _is_of(model: Model, folder: Path) -> bool:
-    """Whether the folder holds what was loaded, as far as its manifest says."""
+    """Whether the folder holds what was loaded.
+
+    Raises:
+        BundleError: by its manifest it does, by its files it does not.
+    """
     try:
-        return digest((folder / MANIFEST_FILE).read_bytes()).sha256 == model.sha256
+        if digest((folder / MANIFEST_FILE).read_bytes()).sha256 != model.sha256:
+            return False
     except OSError:
         return False  # loading it again says what is wrong
+    for name in sorted(model.manifest.files.keys() & _LOADED):
+        read_verified(folder, model.manifest, name)
+    return True
 
 
 def _check_name(name: str) -> None:

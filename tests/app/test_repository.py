@@ -1,6 +1,7 @@
 """What is served follows the disk; over HTTP and under load see `tests/e2e/test_repository.py`."""
 
 import asyncio
+import errno
 import shutil
 from pathlib import Path
 
@@ -85,14 +86,57 @@ def test_of_a_new_bundle_what_is_whole_is_served(
 def test_a_bundle_that_is_on_no_disk_any_more_goes(
     tmp_path: Path, service: Service, repository: Repository
 ) -> None:
+    make_bundle(tmp_path, "other", 1)
+
     async def scenario() -> None:
         shutil.rmtree(tmp_path / "tiny")
-        assert [(entry.ready, entry.version) for entry in await repository.index()] == [(True, "1")]
+        await repository.load("other")
+        assert keys(service) == ["other@1", "tiny@1"]
         with pytest.raises(UnknownModel):
             await repository.load("tiny")
-        assert keys(service) == []
+        assert keys(service) == ["other@1"]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("gone", ["bundles", "folder"])
+def test_a_volume_that_is_not_mounted_unloads_nothing(
+    tmp_path: Path, service: Service, repository: Repository, gone: str
+) -> None:
+    first = service.catalog.find("tiny")
+    shutil.rmtree(tmp_path)
+    if gone == "bundles":
+        tmp_path.mkdir()
+    with pytest.raises(UnknownModel):
+        asyncio.run(repository.load("tiny"))
+    assert service.catalog.find("tiny") is first
+
+
+def test_a_bundle_that_cannot_be_read_is_not_unloaded(
+    tmp_path: Path, service: Service, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.listdir", denied)  # whoever runs the tests may be allowed everything
+    with pytest.raises(BundleRefused, match="tiny: cannot be read: Permission denied"):
+        asyncio.run(repository.load("tiny"))
+    assert keys(service) == ["tiny@1"]
+
+
+@pytest.mark.parametrize("file", ["purifier.onnx", "classifier.onnx"])
+def test_a_file_changed_behind_its_manifest_is_told(
+    tmp_path: Path, service: Service, repository: Repository, file: str
+) -> None:
+    path = tmp_path / "tiny" / "1" / file
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(BundleRefused, match=rf"^tiny/1/{file}: has SHA-256 .* bundle\.json says"):
+        asyncio.run(repository.load("tiny"))
+    assert keys(service) == ["tiny@1"]
+    path.write_bytes(whole)
+    asyncio.run(repository.load("tiny"))
+    assert repository.failures == []
 
 
 @pytest.mark.parametrize("name", ["../tiny", "..", "", ".", "tiny/1", "tiny\n", "Tiny", "a" * 65])
