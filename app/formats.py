@@ -158,6 +158,21 @@ def webp_size(content: bytes) -> tuple[int, int]:
     raise CorruptImage("The WebP holds no picture.")
 
 
+def bmp_size(content: bytes) -> tuple[int, int]:
+    """(width, height) that a BMP's header announces; a picture from the top down has a minus there.
+
+    Raises:
+        CorruptImage: there is no header.
+    """
+    if len(content) < 26:
+        raise CorruptImage("The BMP has no header.")
+    if content[14:18] == b"\x0c\0\0\0":  # OS/2's
+        width, height = struct.unpack_from("<HH", content, 18)
+    else:
+        width, height = struct.unpack_from("<Ii", content, 18)
+    return width, abs(height)
+
+
 def jpeg_size(content: bytes) -> tuple[int, int]:
     """(width, height) that a JPEG's frame header announces, every segment up to the scan visited.
 

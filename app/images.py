@@ -9,8 +9,9 @@ The rules, in the order they are applied:
 * Of an animation the first frame is used (of an APNG: its still image), and the answer says so.
 * Every mode has one rule. 1: black and white. L, RGB: as they are. P: its colours. LA, PA, RGBA and
   whatever names a transparent colour: laid over white, as a page shows them. CMYK: Pillow's plain
-  conversion, without a colour profile. 16-bit grey: divided by 257 and rounded; 16-bit colour in a
-  PNG: the high byte. Floats (PFM): only within [0, 1]. Any other mode is refused (422).
+  conversion, without a colour profile. 16-bit grey: divided by 257 and rounded; 16-bit colour, or
+  grey with transparency for each pixel, in a PNG: the high byte. Floats (PFM): only within [0, 1].
+  Any other mode is refused (422).
 * The bundle decides between grey (ITU-R 601 luma) and colour.
 * A plain resize to the bundle's size, bicubic with antialiasing; the aspect ratio is not kept.
   A large JPEG is decoded at reduced scale first, to no less than twice the size needed.
@@ -36,7 +37,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from app.bundle import InputSpec
 from app.errors import CorruptImage, ServiceError, TooManyPixels, UnsupportedFormat
 from app.exif import orientation
-from app.formats import jpeg_size, png_size, read_jpeg, read_png, sniff, webp_size
+from app.formats import bmp_size, jpeg_size, png_size, read_jpeg, read_png, sniff, webp_size
 from app.pnm import read_header, read_samples
 
 DEFAULT_MAX_PIXELS = 25_000_000
@@ -69,7 +70,7 @@ _TRANSPOSE = {
 # Of BMP: Pillow decodes them one pixel at a time in Python, seconds for a few kilobytes.
 _RUN_LENGTHS = {1, 2}
 
-_SIZES = {"PNG": png_size, "JPEG": jpeg_size, "WebP": webp_size}
+_SIZES = {"PNG": png_size, "JPEG": jpeg_size, "WebP": webp_size, "BMP": bmp_size}
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -162,12 +163,14 @@ def _open(content: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, int,
         png = read_png(content)
         image: Image.Image = PngImageFile(BytesIO(png.content))
         _check_size(*image.size, max_pixels)  # what counts is what the decoder believes
+        _scale_transparency(image, depth_bits=content[24])
         return image, png.frames, orientation(png.exif)
     if kind == "WebP":
         _check_size(*webp_size(content), int(max_pixels * _WEBP_SHARE))
         webp = WebPImageFile(BytesIO(content))
         return webp, int(webp.n_frames), orientation(webp.info.get("exif", b""))
     if kind == "BMP":
+        _check_size(*bmp_size(content), max_pixels)
         bmp = BmpImageFile(BytesIO(content))
         _check_size(*bmp.size, max_pixels)
         if bmp.info.get("compression") in _RUN_LENGTHS:
@@ -178,6 +181,19 @@ def _open(content: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, int,
     image = JpegImageFile(BytesIO(jpeg.content))
     _check_size(*image.size, max_pixels)  # a second frame header may contradict the first
     return image, 1, orientation(jpeg.exif)
+
+
+def _scale_transparency(image: Image.Image, depth_bits: int) -> None:
+    """Give a transparent level or colour the scale of the pixels; Pillow leaves it as in the file.
+
+    Of 16-bit colour it can only be as exact as the pixels are, which are the high bytes.
+    """
+    key = image.info.get("transparency")
+    if image.mode == "L" and isinstance(key, int):
+        highest = 2**depth_bits - 1
+        image.info["transparency"] = (key & highest) * 255 // highest
+    elif image.mode == "RGB" and depth_bits == 16 and key:
+        image.info["transparency"] = tuple(sample >> 8 for sample in key)
 
 
 def _decode(

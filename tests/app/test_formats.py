@@ -7,6 +7,7 @@ from app.formats import (
     MAX_JPEG_SCANS,
     MAX_JPEG_SEGMENTS,
     MAX_PNG_CHUNKS,
+    bmp_size,
     jpeg_size,
     png_size,
     read_jpeg,
@@ -68,6 +69,15 @@ def test_no_beginning_costs_more_than_its_length(piece: bytes) -> None:
 def test_webp_size_reads_all_three_headers(lossless: bool, extended: bool) -> None:
     options = {"exif": b"Exif\0\0"} if extended else {}
     assert webp_size(encoded(gradient(45, 67), "WebP", lossless=lossless, **options)) == (45, 67)
+
+
+def test_bmp_size_reads_every_header() -> None:
+    plain = encoded(gradient(45, 67), "BMP")
+    upside_down = plain[:22] + struct.pack("<i", -67) + plain[26:]
+    os2 = plain[:14] + struct.pack("<IHHHH", 12, 45, 67, 1, 24) + plain[54:]
+    assert {bmp_size(content) for content in (plain, upside_down, os2)} == {(45, 67)}
+    with pytest.raises(CorruptImage, match="has no header"):
+        bmp_size(plain[:25])
 
 
 def test_jpeg_size_looks_past_metadata() -> None:

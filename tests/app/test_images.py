@@ -330,7 +330,41 @@ def test_other_formats_and_other_bytes_are_told_apart() -> None:
         decode_image(b"hello", COLOUR)
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WebP", "PPM"])
+def png(depth_bits: int, colours: int, key: bytes, row: bytes, width: int) -> bytes:
+    """A PNG of one row, with a level or colour that is transparent."""
+    header = struct.pack(">IIBBBBB", width, 1, depth_bits, colours, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", key), (b"IDAT", zlib.compress(b"\0" + row))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*c) for c in [*chunks, (b"IEND", b"")])
+
+
+@pytest.mark.parametrize(
+    ("depth_bits", "key", "row"),
+    [
+        (1, 1, b"\x80"),
+        (2, 1, b"\x40"),
+        (2, 0xFF01, b"\x40"),
+        (4, 5, b"\x50"),
+        (8, 5, b"\x05\x00"),
+        (8, 0x1205, b"\x05\x00"),
+        (16, 0x1234, b"\x12\x34\x00\x00"),
+    ],
+)
+def test_a_transparent_level_is_one_of_the_file(depth_bits: int, key: int, row: bytes) -> None:
+    spec = InputSpec(channels=1, height=1, width=2)
+    content = png(depth_bits, 0, struct.pack(">H", key), row, 2)
+    assert pixels(content, spec) == [[[255, 0]]]
+
+
+def test_a_transparent_colour_of_16_bits_is_told_by_the_high_bytes() -> None:
+    spec = InputSpec(channels=3, height=1, width=2)
+    row = b"\x12\x00\x34\x00\x56\x00" + bytes(6)
+    here = png(16, 2, struct.pack(">HHH", 0x1200, 0x3400, 0x5600), row, 2)
+    nowhere = png(16, 2, struct.pack(">HHH", 0x1200, 0, 0), row, 2)
+    assert pixels(here, spec) == [[[255, 0]]] * 3
+    assert pixels(nowhere, spec) == [[[0x12, 0]], [[0x34, 0]], [[0x56, 0]]]
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WebP", "PPM", "BMP"])
 def test_header_size_needs_no_decoding(format: str) -> None:
     content = encoded(gradient(45, 67), format)
     assert header_size(content) == (45, 67)
@@ -339,7 +373,7 @@ def test_header_size_needs_no_decoding(format: str) -> None:
 
 def test_header_size_does_not_judge() -> None:
     assert header_size(b"hello") is None
-    assert header_size(encoded(gradient(45, 67), "BMP")) is None
+    assert header_size(encoded(gradient(45, 67), "BMP")[:20]) is None
 
 
 def decodes_or_refuses(content: bytes) -> None:
