@@ -210,20 +210,25 @@ class Dispatcher:
         return watched_run
 
     def _take(self) -> Batch | None:
-        """The next batch, from the queue whose first item waits longest; None at the end."""
+        """The next batch, of those that are due the one that waits longest; None at the end."""
         with self.changed:
             while True:
-                _, queue = min(
-                    ((s, q) for q in self._queues if (s := q.waits_since()) is not None),
-                    key=lambda pair: pair[0],
-                    default=(0.0, None),
+                now = time.monotonic()
+                _, _, queue = min(
+                    (
+                        (max(0.0, q.due() - now), since, q)
+                        for q in self._queues
+                        if (since := q.waits_since()) is not None
+                    ),
+                    key=lambda entry: entry[:2],
+                    default=(0.0, 0.0, None),
                 )
                 if self.closed and queue is None:
                     return None
                 if queue is None or (self._pause.lasts and not self.closed):
                     self.changed.wait()
                     continue
-                patience = queue.due() - time.monotonic()
+                patience = queue.due() - now
                 if patience <= 0 or self.closed:
                     self.computing_since = time.monotonic()
                     return queue.take()

@@ -379,6 +379,22 @@ def test_the_lane_that_waits_longest_is_served_first() -> None:
     asyncio.run(scenario())
 
 
+def test_a_batch_that_waits_for_company_keeps_no_other_lane_waiting() -> None:
+    async def scenario() -> None:
+        async with Bench(Doubling(), Limits(delay_s=FAR)) as bench:
+            run = Doubling()
+            other: Lane[int, int] = Lane(bench.dispatcher, run, Limits(delay_s=FAR))
+            bench.dispatcher.add(other)
+            with bench.lane.reserve(1), bench.lane.reserve(1) as waiting:
+                (held,) = waiting.submit([1], time.monotonic() + FAR)
+                with other.reserve(1) as reservation:
+                    (future,) = reservation.submit([2], time.monotonic() + FAR)
+                    assert (await asyncio.wait_for(future, FAR / 2)).result == 4
+                assert not held.done()
+
+    asyncio.run(scenario())
+
+
 def test_a_batch_that_fails_is_tried_again_in_halves() -> None:
     async def scenario() -> None:
         async with Bench(Doubling(open=False)) as bench:
