@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from app.errors import QueueFull
+from app.errors import BodyTooLarge, QueueFull
 
 # A few large uploads must not shut out all others: once the others hold more than this part of the
 # bytes, a request that holds more than that one leaves as much free.
@@ -86,8 +86,14 @@ class ByteHold:
         """Hold more.
 
         Raises:
+            BodyTooLarge: there would be no room if nobody else held anything; nothing was added.
             QueueFull: there is no room; nothing was added.
         """
+        if self._held_bytes + size_bytes > self._budget.max_bytes:
+            raise BodyTooLarge(
+                f"Its files and their pixels take {self._held_bytes + size_bytes} bytes; all "
+                f"requests together may hold {self._budget.max_bytes}."
+            )
         self._budget.check(size_bytes, self._held_bytes)
         self._held_bytes += size_bytes
         self._budget.change(size_bytes)

@@ -1,7 +1,7 @@
 import pytest
 
 from app.budget import ByteBudget, ByteHold
-from app.errors import QueueFull
+from app.errors import BodyTooLarge, QueueFull
 
 
 def test_what_is_held_is_counted_and_given_back() -> None:
@@ -19,13 +19,23 @@ def test_what_is_held_is_counted_and_given_back() -> None:
 
 def test_beyond_the_limit_nothing_is_held_and_the_client_is_told_when_to_return() -> None:
     budget = ByteBudget(100)
-    with ByteHold(budget) as hold:
+    with ByteHold(budget) as hold, ByteHold(budget) as other:
+        other.add(5)
         hold.add(60)
         with pytest.raises(QueueFull) as refused:
-            hold.add(41)
+            hold.add(36)
         assert refused.value.headers == {"Retry-After": "1"}
+        assert budget.held_bytes == 65
+        hold.add(35)
+
+
+def test_what_would_never_fit_is_not_to_be_tried_again() -> None:
+    budget = ByteBudget(100)
+    with ByteHold(budget) as hold:
+        hold.add(60)
+        with pytest.raises(BodyTooLarge, match="take 101 bytes; all requests together may hold 10"):
+            hold.add(41)
         assert budget.held_bytes == 60
-        hold.add(40)
 
 
 def test_an_announcement_holds_nothing_and_is_refused_where_it_does_not_fit() -> None:

@@ -130,11 +130,13 @@ def test_overload_stops_the_reading_of_a_body_of_unknown_length(
     content_type: str, beginning: bytes
 ) -> None:
     headers = {"content-type": content_type, "transfer-encoding": "chunked"}
-    budget = ByteBudget(50)
+    budget = ByteBudget(70)
     chunks = pieces(beginning + b"x" * 30, b"x" * 30, b"x")
-    error, unread = read([*chunks, END], headers, budget=budget)
-    assert isinstance(error, QueueFull)
-    assert (unread, budget.held_bytes) == (2, 0)
+    with ByteHold(budget) as other:
+        other.add(20)
+        error, unread = read([*chunks, END], headers, budget=budget)
+        assert isinstance(error, QueueFull)
+        assert (unread, budget.held_bytes) == (2, 20)
 
 
 def test_of_a_form_only_the_files_are_held() -> None:
