@@ -38,8 +38,9 @@ class KeyCheck:
 
     Args:
         keys: the known ones, at least one.
-        limiter: counts each key's requests, and by address those without a known key, so that
-            guessing is limited too.
+        limiter: counts each key's requests, and by address those without a known key. Who sends
+            too many of these is refused them, and let in with a known key all the same: others may
+            have the same address. What keeps keys from being guessed is their length.
     """
 
     def __init__(self, keys: Iterable[str], limiter: "RateLimiter | None" = None) -> None:

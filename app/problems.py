@@ -1,6 +1,8 @@
 """Failures as answers: `application/problem+json` (RFC 9457), for every failure there is."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +18,8 @@ from app.headers import Headers, with_security
 from app.trace import Trace
 
 MEDIA_TYPE = "application/problem+json"
+
+PROTOCOL_PATH = "/v2/"
 
 # More of them help nobody, and how many there are is the sender's choice.
 _MAX_ERRORS = 10
@@ -39,7 +43,14 @@ def problem_bytes(error: ServiceError, headers: Headers) -> bytes:
     """
     body = orjson.dumps(error.problem())
     head = _head(error.status, error.title, tuple(error.headers.items()), len(body))
-    return b"".join([head, *(b"%s: %s\r\n" % item for item in headers), b"\r\n", body])
+    own = [(b"date", _date(int(time.time()))), *headers]
+    return b"".join([head, *(b"%s: %s\r\n" % item for item in own), b"\r\n", body])
+
+
+@lru_cache(1)
+def _date(second: int) -> bytes:
+    """A moment as HTTP writes it; `second` by `time.time()`."""
+    return formatdate(second, usegmt=True).encode()
 
 
 @lru_cache(64)
@@ -65,10 +76,15 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def answered(request: Request, error: ServiceError) -> Response:
-    """The answer to a failed request, noted in its trace."""
+    """The answer to a failed request, noted in its trace.
+
+    Clients of the Open Inference Protocol read its own member, `error`, and no other.
+    """
     trace = request.scope.get("trace")
     if isinstance(trace, Trace):
         trace.error = error.code
+    if request.scope["path"].startswith(PROTOCOL_PATH):
+        error.extra["error"] = error.detail or error.title
     return problem_response(error)
 
 

@@ -19,7 +19,9 @@ from app.errors import (
     ServiceError,
     TooManyConnections,
 )
+from app.headers import header
 from app.problems import problem_bytes
+from app.trace import Trace, request_id
 
 logger = logging.getLogger(__name__)
 
@@ -120,9 +122,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed_bytes += len(data)
         self._feed(data)
         if self._unparsed_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(
-                HeadersTooLarge(f"Request line and headers may have {MAX_HEAD_BYTES} bytes.")
-            )
+            self._refuse(_heads_too_large())
 
     def _feed(self, data: bytes) -> None:
         """What uvicorn does, but a request for another protocol is answered in this one.
@@ -162,8 +162,14 @@ class LimitedProtocol(HttpToolsProtocol):
         if any(name == b"upgrade" for name, _ in self.headers) and self.parser.should_upgrade():
             self._upgrading = True
             return
+        # What was read may be part of the body: only then the fields themselves are measured.
+        too_large = self._unparsed_bytes > MAX_HEAD_BYTES and self._head_bytes > MAX_HEAD_BYTES
         self._unparsed_bytes = 0
         self._enter(Stage.BODY)
+        if too_large:
+            self._dropping = True
+            self._refuse(_heads_too_large())
+            return
         if self._refused_at_once():
             return
         super().on_headers_complete()
@@ -231,12 +237,17 @@ class LimitedProtocol(HttpToolsProtocol):
         elif stage is Stage.BODY and self._answers and not self.cycle.response_started:
             # Known to the app, which is waiting for the body and is about to see it end.
             self.scope["state"]["timed_out"] = True
-            self.transport.write(_answer(RequestTimeout("The body took too long to arrive.")))
+            self._answer(RequestTimeout("The body took too long to arrive."))
             self.transport.close()
         elif stage is Stage.HEAD and self._unparsed_bytes:
             self._refuse(RequestTimeout("The request's head took too long to arrive."))
         else:
             self.transport.close()
+
+    @property
+    def _head_bytes(self) -> int:
+        """Of request line and headers, the least they can have come in."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     @property
     def _answers(self) -> bool:
@@ -284,7 +295,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         self._turned_away = True
         self._all.on_refused(TooManyConnections.code)
-        self.transport.write(_answer(TooManyConnections(headers={"Retry-After": "1"})))
+        self._answer(TooManyConnections(headers={"Retry-After": "1"}))
         self.loop.call_later(_LAST_REQUEST_S, self.transport.close)
 
     def _refuse(self, error: ServiceError) -> None:
@@ -292,8 +303,20 @@ class LimitedProtocol(HttpToolsProtocol):
         logger.debug("a request was refused: %s", error.title)
         self._all.on_refused(error.code)
         if not self._answers:
-            self.transport.write(_answer(error))
+            self._answer(error)
         self.transport.close()
+
+    def _answer(self, error: ServiceError) -> None:
+        """The last answer of a connection, to a request that the app does not answer."""
+        trace = self.scope.get("trace") if self.scope else None
+        offered = header(self.headers or [], b"x-request-id")
+        known = trace.request_id if isinstance(trace, Trace) else request_id(offered)
+        headers = [(b"connection", b"close"), (b"x-request-id", known.encode())]
+        self.transport.write(problem_bytes(error, headers))
+
+
+def _heads_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"Request line and headers may have {MAX_HEAD_BYTES} bytes.")
 
 
 def _parser(protocol: LimitedProtocol) -> HttpRequestParser:
@@ -301,8 +324,3 @@ def _parser(protocol: LimitedProtocol) -> HttpRequestParser:
     parser = HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
-
-
-def _answer(error: ServiceError) -> bytes:
-    """The last answer of a connection, to a request that the app never sees."""
-    return problem_bytes(error, [(b"connection", b"close")])

@@ -168,3 +168,4 @@ class Problem(BaseModel):
     detail: str | None = Field(None, description="for people")
     file_index: int | None = Field(None, description="which of several files, from 0")
     errors: list[dict[str, Any]] | None = Field(None, description="the parameters at fault")
+    error: str | None = Field(None, description="below /v2: the detail, as that protocol has it")

@@ -22,6 +22,7 @@ from app.errors import (
     MalformedMultipart,
     MissingFile,
     RequestTimeout,
+    ServiceError,
     TooManyImages,
     UnsupportedContentType,
 )
@@ -101,14 +102,19 @@ def _announced_length(request: Request) -> int | None:
     return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
 
 
+def broken_off(request: Request) -> ServiceError:
+    """Why a body did not come to its end: its client was too slow, or hung up."""
+    timed_out = request.scope.get("state", {}).get("timed_out")
+    return RequestTimeout() if timed_out else ClientGone()
+
+
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
     """The body as it arrives; a client that hangs up or is too slow is told apart from an end."""
     more = True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            timed_out = request.scope.get("state", {}).get("timed_out")
-            raise RequestTimeout if timed_out else ClientGone
+            raise broken_off(request)
         if chunk := message.get("body"):
             yield chunk
         more = message.get("more_body", False)

@@ -13,7 +13,6 @@ from app.errors import (
     AdminDisabled,
     BodyTooLarge,
     BundleRefused,
-    ClientGone,
     InvalidParameter,
     SingleWorkerOnly,
     Unauthorized,
@@ -23,6 +22,7 @@ from app.repository import Repository
 from app.routes.context import wiring_of
 from app.routes.documentation import problems
 from app.schemas import RepositoryEntry
+from app.uploads import broken_off
 
 _MAX_BODY_BYTES = 64 * 1024
 _ADMIN_ERRORS = (Unauthorized, AdminDisabled, BodyTooLarge, InvalidParameter)
@@ -143,7 +143,7 @@ async def _read(request: Request, body: type[BodyT]) -> BodyT:
             if len(content) > _MAX_BODY_BYTES:
                 raise BodyTooLarge(f"The body may have {_MAX_BODY_BYTES} bytes.")
     except ClientDisconnect as error:
-        raise ClientGone from error
+        raise broken_off(request) from error
     try:
         return body.model_validate_json(bytes(content) or b"{}")
     except ValidationError as error:

@@ -1,7 +1,10 @@
 """What a client can make the server keep before the app sees anything of it."""
 
+import http.client
 import socket
+import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
@@ -50,6 +53,32 @@ def test_headers_that_are_too_large_are_told_so(client: httpx.Client) -> None:
             said = answer.read()
     assert said.startswith(b"HTTP/1.1 431 ")
     assert b'"code":"headers_too_large"' in said
+
+
+def test_headers_that_are_too_large_are_refused_however_they_arrive(
+    connection: socket.socket,
+) -> None:
+    connection.sendall(b"GET /health/live HTTP/1.1\r\nX: " + b"x" * (100 * 1024) + b"\r\n\r\n")
+    with connection.makefile("rb") as answer:
+        assert answer.readline().startswith(b"HTTP/1.1 431 ")
+
+
+def test_headers_that_come_with_their_body_are_measured_alone(connection: socket.socket) -> None:
+    image = pgm(102, side=100)
+    connection.sendall(HEAD + b"Content-Length: %d\r\nX: " % len(image) + b"x" * (60 * 1024))
+    time.sleep(0.1)  # the rest is read in one piece
+    connection.sendall(b"\r\n\r\n" + image)
+    with connection.makefile("rb") as answer:
+        assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_what_the_app_does_not_answer_has_a_date_and_an_id(connection: socket.socket) -> None:
+    connection.sendall(b"GET / HTTP/1.1\r\nX-Request-ID: mine-1\r\nX: " + b"x" * (64 * 1024))
+    with connection.makefile("rb") as answer:
+        assert answer.readline().startswith(b"HTTP/1.1 431 ")
+        said = http.client.parse_headers(answer)
+    assert said["x-request-id"] == "mine-1"
+    assert parsedate_to_datetime(said["date"])
 
 
 def test_large_bodies_and_many_requests_on_one_connection_pass(connection: socket.socket) -> None:

@@ -15,6 +15,7 @@ from tests.server_process import TIMEOUT_S, Server, connected, metric, server, w
 PLACES = 4
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
 UPLOAD = b"POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+ADMIN = b"POST /v2/repository/index HTTP/1.1\r\nHost: test\r\nX-API-Key: admin-key\r\n"
 TOO_SLOW = 'limbeck_rejected_total{reason="request_timeout"}'
 
 
@@ -24,7 +25,7 @@ def hasty(models_dir: Path) -> Iterator[Server]:
     seconds = dict.fromkeys(
         ("header_timeout_s", "body_timeout_s", "write_timeout_s", "keep_alive_s"), 1
     )
-    with server(models_dir, default_model="tiny", **seconds) as running:
+    with server(models_dir, default_model="tiny", admin_key="admin-key", **seconds) as running:
         yield running
 
 
@@ -47,8 +48,12 @@ def rest(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize(
     "beginning",
-    [HEAD, UPLOAD + b"Content-Length: 100\r\n\r\nbegin"],
-    ids=["head", "body"],
+    [
+        HEAD,
+        UPLOAD + b"Content-Length: 100\r\n\r\nbegin",
+        ADMIN + b"Content-Length: 100\r\n\r\nbegin",
+    ],
+    ids=["head", "body", "admin's body"],
 )
 def test_a_request_that_does_not_come_is_told_so(hasty: Server, beginning: bytes) -> None:
     before = metric(hasty.client, TOO_SLOW)
@@ -57,6 +62,8 @@ def test_a_request_that_does_not_come_is_told_so(hasty: Server, beginning: bytes
         said = rest(connection)
     assert said.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"request_timeout"' in said
+    assert b"\r\ndate: " in said
+    assert b"\r\nx-request-id: " in said
     wait_until(lambda: metric(hasty.client, TOO_SLOW) == before + 1)
 
 

@@ -55,6 +55,7 @@ def test_only_the_admin_key_opens_it(
 ) -> None:
     answer = admin.post(f"/v2/repository/{route}", headers=headers)
     assert code(answer) == (401, "unauthorized")
+    assert answer.json()["error"] == answer.json()["detail"]  # what that protocol's clients read
     assert "www-authenticate" in answer.headers
     assert names(admin) == ["tiny"]
 
