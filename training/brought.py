@@ -14,9 +14,9 @@ from training.classifier_checks import check_accuracy, check_answers
 from training.classifier_file import ClassifierError, ClassifierFile, read_onnx
 from training.classifier_options import ClassifierOptions
 from training.data import Dataset, Split, to_unit
-from training.export import PARITY_BATCHES
+from training.export import PARITY_BATCHES, difference_of
 from training.preprocessing import preprocess_graph
-from training.rebuilding import CHECKED_IMAGES, rebuilt_classifier
+from training.rebuilding import CHECKED_IMAGES, PARITY_TOLERANCE, rebuilt_classifier
 from training.recipes import Recipe
 from training.served_classifier import ServedClassifier
 from training.torch_classifier import exported_classifier
@@ -25,6 +25,7 @@ from training.torch_classifier import exported_classifier
 _IMAGES_A_CLASS = 12
 _MOST_TRIED = 1024
 _LITTLE = 0.5
+_TRIED_ALONE = 32
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,22 @@ def _checked(
 
     names = sample.class_names
     check_answers(file.name, answers_of(options), len(names), options)
+    _check_alone(file.name, _served(file, options, images), pixels[:_TRIED_ALONE])
     return check_accuracy(file.name, answers_of, sample.labels, names, options, images.channels)
+
+
+def _check_alone(name: str, served: ServedClassifier, pixels: Tensor) -> None:
+    """Refuse a classifier whose answer depends on what else is in the batch.
+
+    Raises:
+        ClassifierError: it does.
+    """
+    alone = torch.cat([served.outputs(image) for image in torch.split(pixels, 1)])
+    if difference_of(served.outputs(pixels), alone) > PARITY_TOLERANCE:
+        raise ClassifierError(
+            f"{name}: its answer to an image depends on the others in the batch, and the service "
+            "asks in any batches; was it traced or exported in training mode? Call .eval() first"
+        )
 
 
 def classifier_file(options: ClassifierOptions) -> ClassifierFile | None:

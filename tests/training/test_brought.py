@@ -15,6 +15,7 @@ from tests.training.brought_classifiers import (
     dataset_of,
     trained,
 )
+from tests.training.onnx_models import floats, model_of
 from tests.training.scikit_classifiers import by_scikit_learn, digits
 from tests.training.tiny_runs import SPEC, tiny_recipe
 from training.brought import BroughtClassifier, bring, check_recipe, classifier_file, told
@@ -99,6 +100,20 @@ def test_the_smallest_and_the_largest_images_in_colour(tmp_path: Path, side: int
     logits = found.network(purifier(images))
     (gradient,) = torch.autograd.grad(logits.square().sum(), images)
     assert gradient.shape == (2, 3, side, side) and bool(gradient.abs().amax(dim=(1, 2, 3)).all())
+
+
+def test_a_classifier_that_looks_at_the_whole_batch_is_refused(tmp_path: Path) -> None:
+    nodes = [  # what batch norm does in training mode
+        onnx.helper.make_node("Flatten", ["x"], ["rows"]),
+        onnx.helper.make_node("ReduceMean", ["rows", "batch"], ["mean"]),
+        onnx.helper.make_node("Sub", ["rows", "mean"], ["centred"]),
+        onnx.helper.make_node("MatMul", ["centred", "weights"], ["y"]),
+    ]
+    weights = floats(np.random.default_rng(0).normal(size=(SPEC.height * SPEC.width, 3)))
+    constants = {"batch": np.array([0]), "weights": weights}
+    content = model_of(nodes, ("N", *SPEC.shape), constants, outputs=("y",))
+    with pytest.raises(ClassifierError, match=r"mine\.onnx: its answer .* depends on the others"):
+        brought(tmp_path / "mine.onnx", content, dataset_of(SPEC))
 
 
 def test_a_forest_has_no_gradients(tmp_path: Path) -> None:
