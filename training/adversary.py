@@ -74,6 +74,7 @@ def pgd_cascade(
     norm: Norm = "linf",
     seed: int = 0,
     batch_size: int = 250,
+    judge: nn.Module | None = None,
 ) -> Attacked:
     """PGD with each loss and restart in turn, on the images that no earlier one has broken.
 
@@ -92,10 +93,12 @@ def pgd_cascade(
         norm: of the ball.
         seed: of the random starts.
         batch_size: images attacked at once.
+        judge: whom the images are to fool, if that is not the model itself.
     """
     generator = torch.Generator().manual_seed(seed)
+    judge = judge or model
     adversarial = images.clone()
-    robust = is_correct(model, images, labels)
+    robust = is_correct(judge, images, labels)
     for loss in losses:
         for restart in range(restarts):
             standing = robust.nonzero().flatten()
@@ -114,5 +117,5 @@ def pgd_cascade(
                     loss=loss,
                     generator=generator,
                 )
-                robust[batch] = is_correct(model, adversarial[batch], labels[batch])
+                robust[batch] = is_correct(judge, adversarial[batch], labels[batch])
     return Attacked(adversarial, robust)
