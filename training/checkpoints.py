@@ -27,12 +27,15 @@ class Checkpoint:
     Args:
         path: the file; its folder is made.
         identity: `fingerprint` of the stage; a file with another one is refused.
+        validation: `fingerprint` of which images it does not learn from; likewise, if the file has
+            one. Files from before this was kept have none.
     """
 
-    def __init__(self, path: Path, identity: str) -> None:
+    def __init__(self, path: Path, identity: str, validation: str = "") -> None:
         """Bind the file; nothing is read or written yet."""
         self.path = path
         self.identity = identity
+        self.validation = validation
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None where there is none.
@@ -55,12 +58,18 @@ class Checkpoint:
                 f"{self.path} was written by a run with other settings, data or seed; "
                 "give another --work folder, or remove it"
             )
+        if state.pop("validation", self.validation) != self.validation:
+            raise CheckpointError(
+                f"{self.path} was written when other images were for validation: files were renamed"
+                " since, and what groups them is in their names; name them as before, or remove it"
+            )
         return state
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the file as a whole: a crash leaves the old one or the new one."""
         buffer = io.BytesIO()
-        torch.save({"identity": self.identity, **state}, buffer)
+        bound = {"identity": self.identity, "validation": self.validation}
+        torch.save({**bound, **state}, buffer)
         write_whole(self.path, buffer.getvalue())
 
 

@@ -1,5 +1,6 @@
 """One run of a recipe: its data, its networks, and how each is trained under a checkpoint."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
@@ -59,6 +60,12 @@ class Run:
         return {
             name: self.networks[name] for name in self.histories if not name.endswith("_encoder")
         }
+
+    @cached_property
+    def validation_identity(self) -> str:
+        """What tells whether the same images are for validation; names of files are not in it."""
+        pixels = hashlib.sha256(self.validation.images.numpy().tobytes()).hexdigest()
+        return fingerprint(pixels, self.validation.labels.tolist())
 
     @cached_property
     def attacked_validation(self) -> Split:
@@ -237,7 +244,7 @@ def train_network(
         run.recipe.validation_fraction,
         [run.identities[upstream] for upstream in depends],
     )
-    checkpoint = Checkpoint(run.work / f"{name}.pt", identity)
+    checkpoint = Checkpoint(run.work / f"{name}.pt", identity, run.validation_identity)
     run.histories[name] = train(task, checkpoint, run.report)
     run.identities[name] = identity
     run.networks[name] = network

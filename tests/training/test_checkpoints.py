@@ -28,6 +28,20 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     assert Checkpoint(path, "mine").load() == {"epoch": 1}
 
 
+def test_a_checkpoint_of_other_validation_images_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "student.pt"
+    Checkpoint(path, "mine", "these").save({"epoch": 1})
+    with pytest.raises(CheckpointError, match=r"student\.pt.*for validation: files were renamed"):
+        Checkpoint(path, "mine", "those").load()
+    assert Checkpoint(path, "mine", "these").load() == {"epoch": 1}
+
+
+def test_a_checkpoint_of_before_validation_images_were_noted_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "student.pt"
+    torch.save({"identity": "mine", "epoch": 1}, path)
+    assert Checkpoint(path, "mine", "these").load() == {"epoch": 1}
+
+
 class Dying:
     """A value that stops the process's saving half-way."""
 
