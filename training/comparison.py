@@ -139,7 +139,7 @@ def _flaws(card: Card) -> Iterator[str]:
 
 def _figures(card: Card) -> Iterator[tuple[str, tuple[str, Row]]]:
     """Key, title and row of every figure with an interval."""
-    for row in (*card.rows, card.headline):
+    for row in (*card.rows, card.headline, *card.unseen):
         yield row.key, (row.title, row)
     for ablation in card.ablations:
         for kind, row in ablation.kinds.items():

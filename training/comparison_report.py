@@ -87,7 +87,7 @@ def _legend(names: Sequence[str], cards: Sequence[Card], lines: Sequence[Line]) 
         pairs = "The cards attacked different images: the test takes them for independent samples."
     chance = (
         f"Of {judged} comparisons about one in twenty would be beyond noise by chance alone. "
-        "Sweep over epsilon and detection are in the cards."
+        "Sweeps over epsilon and steps, corruptions and detection are in the cards."
     )
     return "\n".join([test, pairs, chance])
 

@@ -65,6 +65,7 @@ def test_every_figure_of_the_cards_is_a_line() -> None:
     assert lines.keys() == {
         "Clean, purified",
         "Worst case",
+        "Unseen threat, end-to-end",
         *(
             f"Ablation: {title}, {kind}"
             for title in ("The student that is served", "Normal teacher itself")
@@ -162,7 +163,7 @@ def test_three_cards_are_compared_with_the_first() -> None:
     assert cells[5] == "90.0 (82.6 to 94.5) n=100"
     assert cells[6].startswith("+40.0 (+27.") and cells[7] == "HIGHER"
     assert text.splitlines()[1].count("---") == len(cells) == 8
-    assert "Of 16 comparisons" in text and "The same images were attacked" in text
+    assert "Of 18 comparisons" in text and "The same images were attacked" in text
 
 
 def test_different_images_are_not_called_the_same() -> None:
