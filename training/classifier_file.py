@@ -113,9 +113,9 @@ def session_of(content: bytes, threads: int | None = None) -> onnxruntime.Infere
 
 
 def _layout(name: str, shape: list[int | None]) -> Layout:
-    """What the shape says; channels last only if nothing else fits."""
+    """What the shape says; channels last if the last axis could be channels and the first not."""
     if len(shape) == 4 - 1:
-        last = shape[2] in _CHANNELS and shape[0] is not None and shape[0] not in _CHANNELS
+        last = shape[2] in _CHANNELS and shape[0] not in _CHANNELS
         return "hwc" if last else "chw"
     square = _square(shape[0])
     if square is not None and square.channels == 3:
