@@ -110,7 +110,7 @@ class SingleWorkerOnly(ServiceError):
 
 
 class BodyTooLarge(ServiceError):
-    """An image, or the whole body, has more bytes than allowed."""
+    """An image, the whole body, or what is held of a request has more bytes than allowed."""
 
     status, code, title = 413, "body_too_large", "The body is too large"
 

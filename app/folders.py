@@ -13,7 +13,7 @@ def find_bundles(models_dir: Path) -> list[Path]:
     found: list[Path] = []
     for bundle in sorted(models_dir.glob("*")):
         if not bundle.name.startswith("."):
-            with suppress(OSError):  # there may be folders that are none of ours
+            with suppress(PermissionError):  # there may be folders that are none of ours
                 found += find_versions(bundle)
     return found
 

@@ -19,7 +19,7 @@ from app.trace import Trace
 
 MEDIA_TYPE = "application/problem+json"
 
-PROTOCOL_PATH = "/v2/"
+_PROTOCOL_PATH = "/v2/"
 
 # More of them help nobody, and how many there are is the sender's choice.
 _MAX_ERRORS = 10
@@ -76,16 +76,18 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def answered(request: Request, error: ServiceError) -> Response:
-    """The answer to a failed request, noted in its trace.
-
-    Clients of the Open Inference Protocol read its own member, `error`, and no other.
-    """
+    """The answer to a failed request, noted in its trace."""
     trace = request.scope.get("trace")
     if isinstance(trace, Trace):
         trace.error = error.code
-    if request.scope["path"].startswith(PROTOCOL_PATH):
+    return problem_response(for_protocol(error, request.scope["path"]))
+
+
+def for_protocol(error: ServiceError, path: str) -> ServiceError:
+    """The error, with the member that clients of the Open Inference Protocol read on its paths."""
+    if path.startswith(_PROTOCOL_PATH):
         error.extra["error"] = error.detail or error.title
-    return problem_response(error)
+    return error
 
 
 def invalid_parameters(errors: Sequence[Mapping[str, Any]]) -> InvalidParameter:

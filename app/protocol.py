@@ -20,7 +20,7 @@ from app.errors import (
     TooManyConnections,
 )
 from app.headers import header
-from app.problems import problem_bytes
+from app.problems import for_protocol, problem_bytes
 from app.trace import Trace, request_id
 
 logger = logging.getLogger(__name__)
@@ -162,13 +162,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if any(name == b"upgrade" for name, _ in self.headers) and self.parser.should_upgrade():
             self._upgrading = True
             return
-        # What was read may be part of the body: only then the fields themselves are measured.
-        too_large = self._unparsed_bytes > MAX_HEAD_BYTES and self._head_bytes > MAX_HEAD_BYTES
         self._unparsed_bytes = 0
         self._enter(Stage.BODY)
-        if too_large:
-            self._dropping = True
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(_heads_too_large())
+        if self.transport.is_closing():  # what one read brought is parsed to its end
+            self._dropping = True
             return
         if self._refused_at_once():
             return
@@ -189,6 +188,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._upgrading:
             return
         self._unparsed_bytes = 0
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():  # by its trailers
+            self._refuse(_heads_too_large())
+            return
         self._enter(Stage.ANSWER if self._answers else Stage.IDLE)
         if not self._dropping:
             super().on_message_complete()
@@ -246,7 +248,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _head_bytes(self) -> int:
-        """Of request line and headers, the least they can have come in."""
+        """Of request line, headers and trailers so far: the least they can have come in."""
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     @property
@@ -312,7 +314,8 @@ class LimitedProtocol(HttpToolsProtocol):
         offered = header(self.headers or [], b"x-request-id")
         known = trace.request_id if isinstance(trace, Trace) else request_id(offered)
         headers = [(b"connection", b"close"), (b"x-request-id", known.encode())]
-        self.transport.write(problem_bytes(error, headers))
+        path = self.scope.get("path", "") if self.scope else ""
+        self.transport.write(problem_bytes(for_protocol(error, path), headers))
 
 
 def _heads_too_large() -> HeadersTooLarge:

@@ -154,8 +154,9 @@ def _again(card: Card) -> str:
     commands = "\n".join(filter(None, (card.training, card.command)))
     whole = card.training and (
         f"The first command trains, the second judges. Of a bundle that is shipped without "
-        f"`{WEIGHTS_FILE}` it makes the rows that need neither teachers nor a surrogate, with "
-        "`--out <folder>`, for they do not replace this card.\n\n"
+        f"`{WEIGHTS_FILE}` it makes the rows that need neither teachers nor a surrogate"
+        + (", with `--out <folder>`, for they do not replace this card" if card.ablations else "")
+        + ".\n\n"
     )
     return (
         f"## Again\n\n```\n{commands}\n```\n\n{whole}"

@@ -78,7 +78,8 @@ def white_box_rows(trial: Trial, found: WhiteBox) -> list[Row]:
                 found.transfer.robust,
                 defence="student",
                 sees="surrogate",
-                attack=f"PGD-{protocol.pgd_steps}, cross-entropy and margin loss, worst of both",
+                attack=f"PGD-{protocol.pgd_steps} on all images, cross-entropy and margin loss, "
+                "worst of both",
             )
         )
     rows.append(worst_row(trial, found))

@@ -2,7 +2,6 @@
 
 import http.client
 import socket
-import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
@@ -55,21 +54,40 @@ def test_headers_that_are_too_large_are_told_so(client: httpx.Client) -> None:
     assert b'"code":"headers_too_large"' in said
 
 
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
+LARGE = b"X: " + b"x" * (65 * 1024) + b"\r\n"
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["alone", "behind another"])
 def test_headers_that_are_too_large_are_refused_however_they_arrive(
-    connection: socket.socket,
+    connection: socket.socket, before: int
 ) -> None:
-    connection.sendall(b"GET /health/live HTTP/1.1\r\nX: " + b"x" * (100 * 1024) + b"\r\n\r\n")
+    connection.sendall((LIVE + b"\r\n") * before + LIVE + LARGE + b"\r\n")
     with connection.makefile("rb") as answer:
-        assert answer.readline().startswith(b"HTTP/1.1 431 ")
+        assert answer.read().count(b"HTTP/1.1 200 ") <= before
 
 
-def test_headers_that_come_with_their_body_are_measured_alone(connection: socket.socket) -> None:
-    image = pgm(102, side=100)
-    connection.sendall(HEAD + b"Content-Length: %d\r\nX: " % len(image) + b"x" * (60 * 1024))
-    time.sleep(0.1)  # the rest is read in one piece
-    connection.sendall(b"\r\n\r\n" + image)
+def test_trailers_that_are_too_large_end_the_connection(connection: socket.socket) -> None:
+    image = pgm(102)
+    body = b"%x\r\n%b\r\n0\r\n" % (len(image), image)
+    request = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body + LARGE + b"\r\n"
+    connection.sendall(request)
     with connection.makefile("rb") as answer:
-        assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert b"HTTP/1.1 200 " not in answer.read()
+
+
+def test_nothing_behind_what_was_refused_reaches_the_app(
+    client: httpx.Client, connection: socket.socket
+) -> None:
+    def asked() -> list[str]:
+        lines = client.get("/metrics").text.splitlines()
+        return [x for x in lines if x.startswith("limbeck_requests_total") and "/models" in x]
+
+    before = asked()
+    connection.sendall(LIVE + LARGE + b"\r\n" + b"GET /models HTTP/1.1\r\nHost: test\r\n\r\n")
+    with connection.makefile("rb") as answer:
+        assert answer.read().startswith(b"HTTP/1.1 431 ")
+    assert asked() == before
 
 
 def test_what_the_app_does_not_answer_has_a_date_and_an_id(connection: socket.socket) -> None:

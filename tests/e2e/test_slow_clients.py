@@ -1,5 +1,6 @@
 """Clients that take their time: bounded in seconds and in number, and in nobody's way."""
 
+import json
 import select
 import socket
 import time
@@ -63,8 +64,17 @@ def test_a_request_that_does_not_come_is_told_so(hasty: Server, beginning: bytes
     assert said.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"request_timeout"' in said
     assert b"\r\ndate: " in said
-    assert b"\r\nx-request-id: " in said
     wait_until(lambda: metric(hasty.client, TOO_SLOW) == before + 1)
+
+
+@pytest.mark.parametrize("request_head", [UPLOAD, ADMIN], ids=["upload", "admin"])
+def test_it_is_told_with_the_id_that_the_log_has(hasty: Server, request_head: bytes) -> None:
+    with connected(hasty.client) as connection:
+        connection.sendall(request_head + b"Content-Length: 100\r\n\r\nbegin")
+        head, _, body = rest(connection).partition(b"\r\n\r\n")
+    (told,) = [line[14:] for line in head.split(b"\r\n") if line.startswith(b"x-request-id: ")]
+    assert '"status":408' in hasty.log.next_with(told.decode())
+    assert ("error" in json.loads(body)) == (request_head is ADMIN)
 
 
 def test_what_came_quickly_buys_no_silence(hasty: Server) -> None:

@@ -116,6 +116,21 @@ def test_a_classifier_that_looks_at_the_whole_batch_is_refused(tmp_path: Path) -
         brought(tmp_path / "mine.onnx", content, dataset_of(SPEC))
 
 
+def test_a_scale_that_comes_from_the_batch_is_no_such_look(tmp_path: Path) -> None:
+    dataset = dataset_of(SPEC)
+    images, labels = to_unit(dataset.train.images).flatten(1), dataset.train.labels
+    means = torch.stack([images[labels == label].mean(0) for label in range(3)])
+    nodes = [  # as onnxruntime quantizes what a layer is given
+        onnx.helper.make_node("Flatten", ["x"], ["rows"]),
+        onnx.helper.make_node("DynamicQuantizeLinear", ["rows"], ["bytes", "scale", "zero"]),
+        onnx.helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["again"]),
+        onnx.helper.make_node("MatMul", ["again", "weights"], ["y"]),
+    ]
+    weights = {"weights": (means - means.mean(0)).T.numpy()}
+    content = model_of(nodes, ("N", *SPEC.shape), weights, outputs=("y",))
+    assert brought(tmp_path / "mine.onnx", content, dataset).accuracy > 0.9
+
+
 def test_a_forest_has_no_gradients(tmp_path: Path) -> None:
     content = by_scikit_learn("forest")
     found = brought(tmp_path / "forest.onnx", content, digits(), **DIGITS)
