@@ -142,7 +142,8 @@ def _limits(card: Card) -> str:
         "favours the attacker slightly.",
         "An attack that fails proves nothing. The figures are upper bounds on robustness, "
         f"measured on {card.n} random test images.",
-        "Grey-box figures hold only while nobody who attacks knows of the purifier.",
+        "Grey-box figures hold only while nobody who attacks knows of the purifier. What the "
+        "classifier alone gets wrong is purified as it is: there is nothing to attack.",
         *card.omitted,
     ]
     return "## What this does not show\n\n" + "\n".join(f"- {point}" for point in points)
