@@ -86,7 +86,7 @@ def bring(
     sample = dataset.train.sample(wanted, seed=0)
     pixels = to_unit(sample.images)
     served = _served(file, options, images)
-    accuracy = _checked(file, options, sample, images, pixels)
+    accuracy = _checked(file, served, options, sample, images, pixels)
     network, obstacles = rebuilt_classifier(
         file.name, served, images, pixels[:CHECKED_IMAGES], sample.labels[:CHECKED_IMAGES]
     )
@@ -119,6 +119,7 @@ def _served(
 
 def _checked(
     file: ClassifierFile,
+    served: ServedClassifier,
     options: ClassifierOptions,
     sample: Split,
     images: InputSpec,
@@ -140,7 +141,7 @@ def _checked(
 
     names = sample.class_names
     check_answers(file.name, answers_of(options), len(names), options)
-    _check_alone(file.name, _served(file, options, images), pixels[:_TRIED_ALONE])
+    _check_alone(file.name, served, pixels[:_TRIED_ALONE])
     return check_accuracy(file.name, answers_of, sample.labels, names, options, images.channels)
 
 
