@@ -171,12 +171,15 @@ HARDENED_PHOTO = replace(
 )
 
 # Mirrored, and neither turned nor scaled: objects stand upright, and resampling blurs what tells
-# one from another. The classifier begins at the image's own size and is deeper. Data sets of
-# objects are large: fewer epochs for the purifiers.
+# one from another. The classifier begins at the image's own size, is deeper, and learns for longer;
+# one that only stands in for it, in an attack by transfer, need not. Data sets of objects are
+# large: fewer epochs for the purifiers. The student has more feature maps at full size.
 _OBJECT_SCHEDULE = replace(
     _PHOTO_SCHEDULE, augmentation=Augmentation(shift=0.125, flip=True, contrast=0.2)
 )
 _OBJECT_BARE = replace(_PHOTO_BARE, steps=3, step=0.5)
+_OBJECT_CLASSIFIER = replace(_OBJECT_SCHEDULE, epochs=80, learning_rate=4e-3, ema_decay=0.99)
+_OBJECT_SURROGATE = replace(_OBJECT_CLASSIFIER, epochs=8)
 
 PAPER_OBJECT = replace(
     PAPER_PHOTO,
@@ -184,11 +187,11 @@ PAPER_OBJECT = replace(
         PAPER_PHOTO.classifier,
         widths=(40, 64, 96),
         depths=(2, 2, 2),
-        schedule=replace(_OBJECT_SCHEDULE, epochs=40, learning_rate=4e-3, ema_decay=0.99),
+        schedule=_OBJECT_CLASSIFIER,
         stem=12,
         residual=True,
     ),
-    student=Shape(widths=(24, 48, 80), depths=(0, 1, 2), residual=True, stem=16),
+    student=Shape(widths=(28, 48, 72), depths=(1, 1, 2), residual=True, stem=28),
     normal_teacher=TeacherStage(
         schedule=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.0), attack=None
     ),
@@ -199,22 +202,25 @@ PAPER_OBJECT = replace(
     ),
     distillation=replace(
         PAPER_PHOTO.distillation,
-        schedule=replace(_OBJECT_SCHEDULE, epochs=6),
+        schedule=_OBJECT_SCHEDULE,
         attack=_OBJECT_BARE,
         normal_share=_MOSTLY_ADVERSARIAL,
     ),
     ablation=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.995),
     surrogate=replace(_OBJECT_SCHEDULE, epochs=1, ema_decay=0.995),
+    surrogate_classifier=_OBJECT_SURROGATE,
 )
 
-# As hardened purifiers of other photographs, but for what was found here. Encoders go no further
-# than epsilon, and learn the classifier's answers as well as the labels: accuracy on clean images
-# is what is short. Teacher and student are as large as a student may be, and share an encoder.
-_OBJECT_THROUGH = Attack(through="pipeline", steps=2, step=0.7)
+# As hardened purifiers of other photographs, but for what was found here. Encoders learn long, go
+# no further than epsilon, and learn the classifier's answers as well as the labels: accuracy on
+# clean images is what is short. Teacher and student are as large as a student may be, and share an
+# encoder.
+_OBJECT_THROUGH = Attack(through="pipeline", steps=2, step=0.7, epsilon_scale=1.15)
 _OBJECT_ENCODER = replace(
-    _OBJECT_SCHEDULE, epochs=30, batch_size=128, learning_rate=5e-3, weight_decay=0.01
+    _OBJECT_SCHEDULE, epochs=60, batch_size=128, learning_rate=5e-3, weight_decay=0.01
 )
 _OBJECT_PURIFIER = replace(_OBJECT_SCHEDULE, epochs=1, learning_rate=1e-3, weight_decay=0.01)
+_OBJECT_QUICKLY = replace(_OBJECT_PURIFIER, ema_decay=0.995)
 _OBJECT_SHAPE = Shape(widths=(40, 64, 80), depths=(1, 2, 1), stem=12, skips=False)
 
 HARDENED_OBJECT = replace(
@@ -224,7 +230,7 @@ HARDENED_OBJECT = replace(
     student=_OBJECT_SHAPE,
     encoder=EncoderStage(
         schedule=_OBJECT_ENCODER,
-        attack=replace(_OBJECT_THROUGH, ramp_epochs=1.0),
+        attack=replace(_OBJECT_THROUGH, epsilon_scale=1.0, ramp_epochs=1.0),
         answers=0.5,
     ),
     normal_teacher=PAPER_OBJECT.normal_teacher,
@@ -239,8 +245,9 @@ HARDENED_OBJECT = replace(
         attack=_OBJECT_THROUGH,
         clean_cross_entropy=0.4,
     ),
-    ablation=replace(_OBJECT_PURIFIER, ema_decay=0.995),
-    surrogate=replace(_OBJECT_PURIFIER, ema_decay=0.995),
+    ablation=_OBJECT_QUICKLY,
+    surrogate=_OBJECT_QUICKLY,
+    surrogate_classifier=_OBJECT_SURROGATE,
     surrogate_encoder=replace(_OBJECT_ENCODER, epochs=12),
 )
 
