@@ -12,7 +12,6 @@ from training.files import write_whole
 from training.markdown import NORMS
 from training.publication import replace_files
 from training.report import report
-from training.state import digest_of
 from training.subject import Subject
 from training.trial import Protocol
 
@@ -79,21 +78,15 @@ def refuse_to_measure_less(bundle_dir: Path, subject: Subject, protocol: Protoco
     Raises:
         ValueError: it would be.
     """
-    if CARD_FILE not in subject.manifest.files:
+    kept = _kept_card(bundle_dir, subject.manifest)
+    if kept is None or kept.quick:
         return
-    try:
-        kept = Card.model_validate_json(read_verified(bundle_dir, subject.manifest, CARD_FILE))
-    except ValidationError:
-        return  # of another version of the program
-    if kept.quick:
-        return
-    test_images = digest_of(subject.test.images, subject.test.labels)
     lesser = {
         "shortened attacks": protocol.quick,
         f"{protocol.n} images": protocol.n < kept.n,
         f"{NORMS[protocol.norm]} {protocol.epsilon:.4g}": (protocol.norm, protocol.epsilon)
         != (kept.norm, kept.epsilon),
-        "other test images": test_images != kept.data_sha256,
+        "other test images": subject.data_sha256 != kept.data_sha256,
         f"no {WEIGHTS_FILE}": not subject.has_weights and bool(kept.ablations),
     }
     reasons = [reason for reason, holds in lesser.items() if holds]
@@ -103,3 +96,25 @@ def refuse_to_measure_less(bundle_dir: Path, subject: Subject, protocol: Protoco
             f"that one with {', '.join(reasons)} does not replace; limbeck-train evaluate writes "
             "it elsewhere with --out DIR"
         )
+
+
+def other_images(bundle_dir: Path, subject: Subject) -> str:
+    """What to say where the test images are not those of the bundle's own card; else nothing."""
+    kept = _kept_card(bundle_dir, subject.manifest)
+    if kept is None or kept.data_sha256 == subject.data_sha256:
+        return ""
+    return (
+        f"The bundle's own card was measured on other test images ({kept.data}): these figures are "
+        "no repetition of it. The images that choose the alarm's threshold may be such as the "
+        "bundle learnt from."
+    )
+
+
+def _kept_card(bundle_dir: Path, manifest: Manifest) -> Card | None:
+    """The bundle's card, if it has one that this version of the program reads."""
+    if CARD_FILE not in manifest.files:
+        return None
+    try:
+        return Card.model_validate_json(read_verified(bundle_dir, manifest, CARD_FILE))
+    except ValidationError:
+        return None

@@ -16,6 +16,9 @@ from training.card import Check, Row, Sweep, wilson_interval
 
 # Two attacks on the same images may differ by this share without meaning anything.
 NOISE = 0.01
+# So many that all attacks by gradients left Square may break. Source: AutoAttack's own check,
+# `check_square_sr`, which finds nothing to compare where each attack is run by itself.
+SQUARE_ALONE = 0.002
 # Of things as little alike as traffic signs, some stay right at epsilon by themselves; where the
 # attack fails, nearly all do. At a few times epsilon hardly any may be left.
 UNDEFENDED_BELOW = 0.20
@@ -177,7 +180,7 @@ def masking_checks(
         for name, standing in pgd.items()
     ]
     gradients = "all gradient-based attacks together leave"
-    checks.append(_not_better("square", "Square", square, white_box, gradients))
+    checks.append(_not_better("square", "Square", square, white_box, gradients, SQUARE_ALONE))
     if transfer is not None:
         checks.append(_not_better("transfer", "Transfer", transfer, white_box, gradients))
     finding = f"{zero_gradients:.1%} of the clean images have no gradient at all"
@@ -185,15 +188,21 @@ def masking_checks(
     return tuple(checks)
 
 
-def _not_better(key: str, name: str, weaker: Tensor, stronger: Tensor, than: str) -> Check:
-    """A check that one attack's accuracy is not below another's by more than noise."""
+def _not_better(
+    key: str, name: str, weaker: Tensor, stronger: Tensor, than: str, alone: float | None = None
+) -> Check:
+    """A check that one attack's accuracy is not below another's by more than noise.
+
+    With `alone`, that it breaks no larger share of the images that the other left; one may fall.
+    """
     gap = float(stronger.float().mean() - weaker.float().mean())
     only = int((stronger & ~weaker).sum())
+    passed = gap <= NOISE if alone is None else only <= max(1, alone * len(weaker))
     finding = (
         f"{name} leaves {float(weaker.float().mean()):.1%}, {than} "
         f"{float(stronger.float().mean()):.1%}; {only} of {len(weaker)} images fell to it alone"
     )
-    return Check(key=key, passed=gap <= NOISE, finding=finding)
+    return Check(key=key, passed=passed, finding=finding)
 
 
 def ball_is_held(attacked: Attacked, clean: Tensor, epsilon: float, norm: str) -> None:

@@ -9,7 +9,6 @@ from app.bundle import WEIGHTS_FILE
 from training.ablation import TITLES
 from training.autoattack import VERSION
 from training.report import command_line
-from training.state import digest_of
 from training.subject import Subject
 from training.trial import Protocol, Trial
 
@@ -27,7 +26,7 @@ def colophon(subject: Subject, trial: Trial) -> dict[str, Any]:
         "source": subject.source,
         "quick": protocol.quick,
         "data": subject.data,
-        "data_sha256": digest_of(subject.test.images, subject.test.labels),
+        "data_sha256": subject.data_sha256,
         "norm": protocol.norm,
         "epsilon": protocol.epsilon,
         "n": protocol.n,

@@ -12,7 +12,7 @@ from training.adversary import Attacked, Progress
 from training.alarm import attacked_groups, detection_rows, shifts_by_group
 from training.attacks import Norm
 from training.card import Ablation, Card, Check, Cost, Row, Sweep
-from training.card_files import kept_history, refuse_to_measure_less, write_card
+from training.card_files import kept_history, other_images, refuse_to_measure_less, write_card
 from training.checks import (
     BrokenEvaluation,
     chance_of,
@@ -112,6 +112,9 @@ def evaluate_bundle(
     else:
         check_new(out)
     check_writable(state_dir)
+    note = other_images(bundle_dir, subject)
+    if note:
+        progress(note)
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
     # Before anything that takes long: a data set without training images shows here.
     threshold = threshold_of(subject, trial)
@@ -121,6 +124,8 @@ def evaluate_bundle(
     graph = read_verified(bundle_dir, subject.manifest, PURIFIER_FILE)
     cost = cost_of(graph, subject.networks["student"], to_unit(subject.test.images[:1]))
     card, curves = evaluate(subject, trial, threshold, cost)
+    if note:
+        card = card.model_copy(update={"omitted": (*card.omitted, note)})
     progress("plots")
     if history is None:
         history = kept_history(bundle_dir, subject.manifest)

@@ -17,6 +17,7 @@ from training.attempts import (
     worst_of,
 )
 from training.card import Row, accuracy_row, wilson_interval
+from training.card_files import other_images
 from training.checks import check_model
 from training.cli import parser
 from training.commands import device, report
@@ -101,6 +102,9 @@ def _print_attempts(arguments: Namespace) -> None:
         quick=arguments.quick,
     )
     trial = trial_of(subject, protocol, State(arguments.state), device(arguments), report)
+    note = other_images(arguments.bundle, subject)
+    if note:
+        report(note)
     reason = without_gradients(trial.networks)
     grey_box = arguments.grey_box
     victim = victim_of(trial, grey_box=grey_box)
@@ -161,12 +165,16 @@ def _print_recount(arguments: Namespace) -> None:
         f"{n} images by {described.attack}; at most {norm} {found.furthest:.6g} from their clean "
         f"images, {described.epsilon:.6g} allowed"
     )
-    counted, before = int(found.standing.sum()), sum(described.standing)
+    counted = int(found.standing.sum())
     low, high = wilson_interval(counted, n)
     report(
         f"{counted} of {n} are classified correctly: {percent(counted / n)} "
         f"({percent(low)} to {percent(high)})"
     )
+    if described.standing is None:
+        report("the file does not say how many were before")
+        return
+    before = sum(described.standing)
     if not found.same:
         report(f"they attacked {described.bundle} {described.version}, where {before} were")
     elif found.border:

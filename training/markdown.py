@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from training.card import Row
+from training.card import Card, Row
 
 NORMS = {"linf": "L∞", "l2": "L2"}
 SEES = {
@@ -17,7 +17,7 @@ _CAPTIONS = {
     "clean, attacked (through the classifier alone, or through purifier and classifier), "
     "purified, and what purification changed (grey is unchanged). Below each image stands the "
     "classifier's answer, orange where it is another than for the clean one.",
-    "epsilon.png": "Accuracy over epsilon, each model attacked with full access to it.",
+    "epsilon.png": "Accuracy over epsilon, each model attacked itself.",
     "detection.png": "Telling attacked from clean images by the shift: how many of each attack's "
     "images are caught at every rate of false alarms.",
     "training.png": "Training of each stage: its loss, and accuracy on validation images: clean, "
@@ -53,6 +53,15 @@ def accuracy_table(rows: Sequence[Row]) -> str:
         [row.title, SEES[row.sees], row.attack or "-", accuracy(row), str(row.n)] for row in rows
     ]
     return table(["", "the attack sees", "attack", "accuracy, %", "n"], cells)
+
+
+def access(card: Card) -> str:
+    """How the card's attacks by gradients had them."""
+    return (
+        "with a surrogate's gradients"
+        if card.headline.sees == "surrogate"
+        else "with full access to it"
+    )
 
 
 def number(share: float) -> str:

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from app.bundle import WEIGHTS_FILE
 from training.ablation_section import ablation_section
 from training.card import Card
+from training.checks import NOISE, SQUARE_ALONE
 from training.markdown import (
     NORMS,
+    access,
     accuracy_table,
     number,
     percent,
@@ -21,6 +23,7 @@ from training.sections import (
     steps_section,
     unseen_section,
 )
+from training.steps import NOISE as STEPS_NOISE
 
 
 def report(card: Card, pictures: Sequence[str]) -> str:
@@ -97,7 +100,10 @@ def _sweep(card: Card, pictures: Sequence[str]) -> str:
         [f"{point.epsilon:.4g}", number(point.bare), number(point.purified)]
         for point in card.sweep.points
     ]
-    intro = f"{card.sweep.attack}; n = {card.sweep.n}. Where any image is allowed it must reach 0."
+    intro = (
+        f"Each model attacked {access(card)}: {card.sweep.attack}; n = {card.sweep.n}. Where any "
+        "image is allowed it must reach 0."
+    )
     found = table(["epsilon", "classifier alone, %", "purified, %"], rows)
     return section("Over epsilon", intro, picture("epsilon.png", pictures), found)
 
@@ -110,7 +116,10 @@ def _checks(card: Card) -> str:
         "The evaluation stops with an error if the undefended classifier "
         f"{'or the normal teacher ' if has_teacher else ''}survives, or if accuracy does not fall "
         "to chance at the largest epsilon. The checks below "
-        "look for masked gradients: attacks that see less must not succeed more."
+        "look for masked gradients: attacks that see less must not succeed more. By chance PGD and "
+        f"the transfer may, by {percent(NOISE)} of the images, and fewer steps by "
+        f"{percent(STEPS_NOISE)}; Square alone may break {percent(SQUARE_ALONE)}, as in the check "
+        "of AutoAttack's authors."
     )
     if not all(check.passed for check in card.checks):
         text += (
@@ -143,7 +152,8 @@ def _limits(card: Card) -> str:
         "An attack that fails proves nothing. The figures are upper bounds on robustness, "
         f"measured on {card.n} random test images.",
         "Grey-box figures hold only while nobody who attacks knows of the purifier. What the "
-        "classifier alone gets wrong is purified as it is: there is nothing to attack.",
+        "classifier alone gets wrong, and what the attack on it could not break, is purified as "
+        "it is.",
         *card.omitted,
     ]
     return "## What this does not show\n\n" + "\n".join(f"- {point}" for point in points)

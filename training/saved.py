@@ -1,7 +1,8 @@
 """Adversarial examples in files, which anybody can count again.
 
 `NAME.npy` holds the images as the attack made them, (N, C, H, W) float32 in [0, 1]; `NAME.json`
-beside it says what they are. The clean images are those of the data set, under their names.
+beside it says what they are. The clean images are those of the data set, under their names. Other
+programs' examples need no more than norm, epsilon and those names.
 """
 
 import io
@@ -34,17 +35,21 @@ class Described(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: FileDigest = Field(description="of the images")
-    bundle: str
-    version: int
-    graphs: dict[str, str] = Field(description="SHA-256 of the attacked bundle's graphs")
-    attack: str
+    file: FileDigest | None = Field(default=None, description="of the images")
+    bundle: str = "a bundle"
+    version: int | None = None
+    graphs: dict[str, str] = Field(default={}, description="SHA-256 of the attacked graphs")
+    attack: str = "an attack"
     norm: Norm
     epsilon: float
-    seed: int
+    seed: int = 0
     images: tuple[str, ...] = Field(description="<class>/<file> of each clean test image")
-    labels: tuple[int, ...] = Field(description="positions among the bundle's labels")
-    standing: tuple[bool, ...] = Field(description="still classified correctly")
+    labels: tuple[int, ...] | None = Field(
+        default=None, description="positions among the bundle's labels"
+    )
+    standing: tuple[bool, ...] | None = Field(
+        default=None, description="still classified correctly"
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Recount:
         described: what the file says of itself.
         standing: (N,) bool, as counted now.
         furthest: largest distance from a clean image, in the norm of the file.
-        same: whether it is the bundle that was attacked; another one's counts may differ.
+        same: whether the file tells what stood, and of this bundle; another's counts may differ.
         border: images that the same bundle answers otherwise than when they were saved, all of them
             closer than `BORDER` to the border between two labels.
     """
@@ -120,18 +125,24 @@ def read_examples(path: Path) -> tuple[Tensor, Described]:
     """The images and what they are.
 
     Raises:
-        ValueError: a file is malformed, or the images are not those that were saved.
+        ValueError: a file is malformed or missing, or the images are not those that were saved.
     """
     content, beside = path.read_bytes(), describing(path)
     try:
         described = Described.model_validate_json(beside.read_bytes())
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{beside} is not there: it names norm, epsilon and the clean image of each example"
+        ) from error
     except ValidationError as error:
         raise ValueError(f"{beside}: {error}") from error
-    if digest(content) != described.file:
+    if described.file is not None and digest(content) != described.file:
         raise ValueError(f"{path}: these are not the images that {beside.name} describes")
     images = torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
     if images.dtype != torch.float32 or len(images) != len(described.images):
         raise ValueError(f"{path}: {len(described.images)} float32 images wanted")
+    if described.standing is not None and len(described.standing) != len(images):
+        raise ValueError(f"{beside}: standing has another number of images")
     return images, described
 
 
@@ -155,17 +166,16 @@ def recount(path: Path, subject: Subject) -> Recount:
     pipeline = Trial(subject.networks, unit, labels, protocol, State(None)).pipeline()
     standing = is_correct(pipeline, images, labels)
     margins = margin_loss(logits_of(pipeline, images), labels).abs()
-    changed = standing != torch.tensor(described.standing)
-    same = _graphs(subject.manifest) == described.graphs
-    if same and bool((changed & (margins > BORDER)).any()):
+    same = described.standing is not None and _graphs(subject.manifest) == described.graphs
+    changed = standing != torch.tensor(described.standing) if same else torch.zeros_like(standing)
+    if bool((changed & (margins > BORDER)).any()):
         raise ValueError(
             f"{path}: {int(changed.sum())} images are answered otherwise than when they were "
             "saved, and not for the last digits"
         )
     order = float("inf") if described.norm == "linf" else 2.0
     moved = torch.linalg.vector_norm((images - unit).flatten(1), order, dim=1)
-    border = int(changed.sum()) if same else 0
-    return Recount(described, standing, float(moved.max()), same, border)
+    return Recount(described, standing, float(moved.max()), same, int(changed.sum()))
 
 
 def _clean(test: Split, described: Described) -> Split:
@@ -175,7 +185,7 @@ def _clean(test: Split, described: Described) -> Split:
     if missing:
         raise DataError(f"the data set has no test image {missing[0]} ({len(missing)} are missing)")
     clean = test.subset([places[name] for name in described.images])
-    if clean.labels.tolist() != list(described.labels):
+    if described.labels is not None and clean.labels.tolist() != list(described.labels):
         raise DataError("the data set or the bundle has other labels than the saved images")
     return clean
 

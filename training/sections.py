@@ -8,6 +8,7 @@ from training.comparison import difference
 from training.markdown import (
     NORMS,
     SEES,
+    access,
     accuracy_table,
     number,
     percent,
@@ -38,9 +39,10 @@ def steps_section(card: Card) -> str:
     rows = [[point.attack, number(point.bare), number(point.purified)] for point in steps.points]
     rows.append(["AutoAttack", number(steps.autoattack_bare), number(steps.autoattack_purified)])
     intro = (
-        f"Each model attacked with full access to it, {NORMS[steps.norm]} {steps.epsilon:.4g}; "
+        f"Each model attacked {access(card)}, {NORMS[steps.norm]} {steps.epsilon:.4g}; "
         f"PGD: {steps.attack}; n = {steps.n}, seed {steps.seed}. More steps must not help the "
-        "defence: where a longer attack leaves more images standing, gradients are masked."
+        "defence: where the longest attack leaves more images standing than a shorter one, "
+        "gradients are masked. PGD starts at random, and may get less far in few steps than FGSM."
     )
     header = ["attack", "classifier alone, %", "purified, %"]
     return section("Over the number of steps", intro, table(header, rows))
@@ -91,7 +93,7 @@ def cost_section(card: Card) -> str:
             f"{ours.seed}) the student keeps {percent(ours.accuracy)} and the best of its teachers "
             f"{percent(theirs.accuracy)} ({best.title}): {100 * gap.value:+.1f} points, with a "
             f"95 % interval of {100 * gap.low:+.1f} to {100 * gap.high:+.1f} that takes the "
-            "samples for independent."
+            "samples for independent. The attack goes by gradients, which flatters what masks them."
         )
     return section("Cost", *parts) if parts else ""
 

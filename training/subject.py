@@ -17,7 +17,7 @@ from training.detection import shift_threshold, shifts
 from training.onnx_networks import rebuilt_networks, served_networks
 from training.recipes import Recipe, recipe_of
 from training.stages import STAND_IN
-from training.state import State
+from training.state import State, digest_of
 from training.trial import Protocol, Trial
 from training.unseen import unseen_radius
 from training.validation import split_validation
@@ -54,6 +54,11 @@ class Subject:
     def data(self) -> str:
         """Name of the data set."""
         return name_of(self.folder)
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """Digest of the test images and their labels, as a card names it."""
+        return digest_of(self.test.images, self.test.labels)
 
     @cached_property
     def validation(self) -> Split:

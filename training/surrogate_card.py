@@ -1,12 +1,15 @@
 """The card of a classifier without gradients: no row of it may pass for a white-box attack."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import nn
 
 from app.bundle import Manifest
-from training.card import Card, Row
+from training.card import Card, Detection, Row
 from training.served_classifier import StandIn
+
+Figure = TypeVar("Figure", Row, Detection)
 
 _GRADIENTS = ("classifier", "everything")
 
@@ -40,11 +43,13 @@ def through_surrogate(card: Card, manifest: Manifest) -> Card:
             "rows": tuple(map(_marked, card.rows)),
             "headline": _marked(card.headline),
             "ablations": ablations,
+            "unseen": tuple(map(_marked, card.unseen)),
+            "detection": tuple(map(_marked, card.detection)),
             "omitted": (stand_in_note(manifest), *card.omitted),
         }
     )
 
 
-def _marked(row: Row) -> Row:
-    """A row that says whose gradients its attack had."""
+def _marked(row: Figure) -> Figure:
+    """A figure that says whose gradients its attack had."""
     return row.model_copy(update={"sees": "surrogate"}) if row.sees in _GRADIENTS else row

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.adversary import Attacked, Progress
 from training.attacks import Norm
-from training.autoattack import QUERIES
+from training.autoattack import QUERIES, VERSION
 from training.card import Row, Sees, accuracy_row
 from training.folding import fold_batch_norm
 from training.state import Arrays, State, digest_of
@@ -110,7 +110,7 @@ class Trial:
             )
             for name, network in self.networks.items()
         }
-        key = digest_of(self.images, self.labels, repr(self.protocol), torch.__version__)
+        key = digest_of(self.images, self.labels, repr(self.protocol), torch.__version__, VERSION)
         self.state = self.state.below(f"trial-{key}")
 
     @property

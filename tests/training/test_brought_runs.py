@@ -105,12 +105,15 @@ def test_the_card_of_a_classifier_without_gradients_says_so(
     card = Card.model_validate_json(read_verified(bundle, manifest, "card.json"))
     assert card.row("bare_clean").accuracy == 1
     seen = {row.key: row.sees for row in (*card.rows, card.headline)}
-    assert set(seen.values()) == {"nothing", "scores", "surrogate"}
+    others = {figure.sees for figure in (*card.unseen, *card.detection)}
+    assert others | set(seen.values()) == {"nothing", "scores", "surrogate"}
     assert seen["end_to_end_autoattack"] == seen["worst_case"] == "surrogate"
     assert all(item.end_to_end.sees == "surrogate" for item in card.ablations)
     assert "cannot be differentiated" in card.omitted[0] and "BPDA" in card.omitted[0]
     page = read_verified(bundle, manifest, "CARD.md").decode()
     assert "**No attack here is a white-box attack.**" in page
+    assert "Each model attacked with a surrogate's gradients" in page
+    assert "with gradients" not in page and "full access" not in page
 
     again = ["evaluate", str(bundle), "--data", str(data), "--quick", "--n", "12"]
     assert main([*again, "--device", "cpu", "--threads", "1"]) == 0, capsys.readouterr().err

@@ -164,7 +164,8 @@ class _Shares:
     ("shares", "failed"),
     [
         (_Shares(), set()),
-        (_Shares(square=0.495), set()),
+        (_Shares(square=0.498), set()),
+        (_Shares(square=0.497), {"square"}),
         (_Shares(square=0.4), {"square"}),
         (_Shares(transfer=0.4), {"transfer"}),
         (_Shares(pgd=0.45), {"pgd_margin"}),

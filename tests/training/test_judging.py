@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -165,6 +166,7 @@ SPOILT: dict[str, Callable[[Path], None]] = {
     "has other labels than the saved images": _other_image,
     "no test image 0/none.png": _unknown_image,
     "these are not the images": _other_bytes,
+    "standing has another number of images": lambda path: _describe(path, standing=[True]),
     "epsilon": lambda path: _describe(path, epsilon="much"),
 }
 
@@ -192,6 +194,50 @@ def test_another_bundles_count_is_told_beside_the_first(
     standing = sum(described["standing"])
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"they attacked other 4, where {standing} were"
+
+
+def test_examples_of_another_program_are_counted(
+    saved: Path, digit_bundle: Path, digit_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = saved.with_suffix(".json")
+    described = json.loads(beside.read_text())
+    beside.unlink()
+    assert _recount(saved, digit_bundle, digit_data) == 1
+    assert f"{beside} is not there: it names norm, epsilon" in capsys.readouterr().err
+    beside.write_text(json.dumps({key: described[key] for key in ("norm", "epsilon", "images")}))
+    assert _recount(saved, digit_bundle, digit_data) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("30 images by an attack; at most L∞ 0.03")
+    assert lines[1].startswith(f"{sum(described['standing'])} of 30 are classified correctly")
+    assert lines[2] == "the file does not say how many were before"
+
+
+def test_an_attack_of_ones_own_begins_as_the_manual_says(
+    digit_bundle: Path, digit_data: Path
+) -> None:
+    manual = Path("docs/method.md").read_text()
+    code = manual.split("```python\n")[1].split("```")[0]
+    code = code.replace('"models/mnist/1"', repr(str(digit_bundle)))
+    found: dict[str, Any] = {}
+    exec(code.replace('"data/mnist"', repr(str(digit_data))), found)
+    assert found["pipeline"](found["images"]).shape == (len(found["labels"]), 10)
+    assert len(found["names"]) == len(found["labels"])
+
+
+def test_other_test_images_than_the_cards_are_told(
+    digit_bundle: Path, digit_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, fewer = tmp_path / "bundle" / "1", tmp_path / "fewer"
+    shutil.copytree(digit_bundle, bundle)
+    shutil.copytree(digit_data, fewer)
+    assert _evaluate(bundle, digit_data) == 0
+    assert "other test images" not in capsys.readouterr().out
+    sorted((fewer / "test" / "3").iterdir())[0].unlink()
+    assert _evaluate(bundle, fewer, "--attack", "fgsm") == 0
+    told = "The bundle's own card was measured on other test images (digits)"
+    assert told in capsys.readouterr().out
+    assert _evaluate(bundle, fewer, "--out", str(tmp_path / "card")) == 0
+    assert told in (tmp_path / "card" / "CARD.md").read_text()
 
 
 def _figures(printed: str) -> list[str]:
