@@ -5,6 +5,7 @@ small graph prepares the images, probabilities become logits, and a graph that w
 image at a time gets them one at a time.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ def _check_output(path: Path, session: Session, spec: ClassifierSpec, classes: i
         if not tensor.type.startswith(_MAPS):
             raise BundleError(f"{path}: its output is {tensor.type}, wanted is {_TENSOR}")
         return
-    if len(tensor.shape) > 1 and tensor.shape[1] not in (None, classes):
+    numbers = [size for size in tensor.shape[1:] if size is not None]
+    if len(tensor.shape) - len(numbers) == 1 and math.prod(numbers) != classes:
         raise BundleError(
             f"{path}: its output has the shape {tensor.shape}, the manifest has {classes} labels"
         )

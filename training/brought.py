@@ -76,7 +76,6 @@ def bring(
     Raises:
         ClassifierError: it does not fit the data, its options, or onnxruntime; the message names
             what is wrong and the option that would put it right.
-        ParityError: in PyTorch it gives something else.
     """
     images = dataset.spec
     if file is None:
@@ -133,11 +132,17 @@ def _checked(
 
     def answers_of(chosen: ClassifierOptions) -> Tensor:
         try:
-            return torch.from_numpy(_served(file, chosen, images).answers(pixels))
+            found = _served(file, chosen, images).answers(pixels)
         except ClassifierError:
             raise
         except ValueError as error:
             raise ClassifierError(f"{file.name}: {error}") from error
+        if len(found) != len(pixels):
+            raise ClassifierError(
+                f"{file.name}: it gives {len(found)} rows for {len(pixels)} images: was it made "
+                "with squeeze() without axes?"
+            )
+        return torch.from_numpy(found)
 
     names = sample.class_names
     check_answers(file.name, answers_of(options), len(names), options)
@@ -151,8 +156,17 @@ def _check_alone(name: str, served: ServedClassifier, pixels: Tensor) -> None:
     Raises:
         ClassifierError: it does.
     """
-    alone = torch.cat([served.outputs(image) for image in torch.split(pixels, 1)])
-    same = alone.argmax(1) == served.outputs(pixels).argmax(1)
+    together = served.outputs(pixels)
+    try:
+        alone = torch.cat([served.outputs(image) for image in torch.split(pixels, 1)])
+    except (RuntimeError, ValueError) as error:
+        raise ClassifierError(f"{name}: it fails on one image alone: {error}") from error
+    if alone.shape != together.shape:
+        raise ClassifierError(
+            f"{name}: for one image alone it gives another shape than in a batch: was it made with "
+            "squeeze() without axes?"
+        )
+    same = alone.argmax(1) == together.argmax(1)
     if float(same.float().mean()) < _SAME_ALONE:
         raise ClassifierError(
             f"{name}: its answer to an image depends on the others in the batch, and the service "
@@ -167,9 +181,9 @@ def classifier_file(options: ClassifierOptions) -> ClassifierFile | None:
         ClassifierError: it cannot be read or used.
     """
     path = Path(options.source)
-    if options.weights is not None and ":" not in options.source:
+    if options.weights is not None and options.is_file:
         raise ClassifierError(f"{path.name}: a file has its weights inside; no --weights")
-    if path.suffix != ".onnx":
+    if path.suffix.lower() != ".onnx":
         return None
     try:
         content = path.read_bytes()

@@ -34,6 +34,11 @@ def check_answers(name: str, answers: Tensor, classes: int, options: ClassifierO
     Raises:
         ClassifierError: with the option that would put it right.
     """
+    if answers.shape[1] == 1 and classes == 2:
+        raise ClassifierError(
+            f"{name}: it gives one number for two classes; wanted is one for each: export it with "
+            "two outputs, such as 0 and the logit"
+        )
     if answers.shape[1] != classes:
         raise ClassifierError(
             f"{name}: it gives {answers.shape[1]} numbers an image, the data has {classes} "
@@ -87,19 +92,17 @@ def check_accuracy(
         (option, answers_of(other).argmax(1)) for option, other in _readings(options, channels)
     ]
     others.append((_labels_option(by_number, class_names), torch.tensor(by_number)[answered]))
+    order, guessed = _confirmed_order(answered, labels, len(class_names))
+    if order:
+        found = torch.tensor(order)[answered]
+        others.append((_labels_option(order, class_names, guessed), found))
     best, remedy = right, ""
     for option, found in others:
         if (found == labels).sum() > best.sum():
             best, remedy = found == labels, option
-    if not _clearly_better(best, right):
-        order, guessed = _confirmed_order(answered, labels, len(class_names))
-        if order:
-            best = torch.tensor(order)[answered] == labels
-            remedy = _labels_option(order, class_names, guessed)
-    if _clearly_better(best, right):
+    if _clearly_better(best, right) and _beyond_chance(best, class_names):
         raise ClassifierError(f"{shown}, and on {float(best.float().mean()):.0%} with {remedy}")
-    low, _ = wilson_interval(int(right.sum()), len(labels))
-    if low <= 1 / len(class_names):
+    if not _beyond_chance(right, class_names):
         raise ClassifierError(
             f"{shown}, no more than chance; look at --scale, --mean, --std, --channel-order, "
             "--layout and --labels, and whether these are images that it was made for"
@@ -132,6 +135,12 @@ def _clearly_better(found: Tensor, before: Tensor) -> bool:
     share, given = float(found.float().mean()), float(before.float().mean())
     low, _ = wilson_interval(int(found.sum()), len(found))
     return share - given > CLEARLY_BETTER and low > given
+
+
+def _beyond_chance(right: Tensor, class_names: Sequence[str]) -> bool:
+    """Whether so many right answers (N,) are more than guesses, which any constant answer gives."""
+    low, _ = wilson_interval(int(right.sum()), len(right))
+    return low > 1 / len(class_names)
 
 
 def _labels_option(

@@ -148,6 +148,8 @@ def _output(name: str, session: onnxruntime.InferenceSession, wanted: str | None
         if types[wanted] != _FLOATS and not types[wanted].startswith(_MAPS):
             raise ClassifierError(f"{name}: its output {wanted} is {types[wanted]}, no float32")
         return wanted
+    if not usable:
+        raise ClassifierError(f"{name}: none of its outputs is float32; it has {listed}")
     if len(usable) != 1:
         raise ClassifierError(
             f"{name}: which output counts? Name it with --output; it has {listed}"

@@ -46,6 +46,11 @@ class ClassifierOptions:
         if not all(value > 0 for value in self.std):
             raise ValueError(f"--std must be above 0, got {self.std}")
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is no `package.module:factory`; files may have a colon as well."""
+        return ":" not in self.source or Path(self.source).is_file()
+
     def settings(self) -> dict[str, Any]:
         """All but the places of files, as plain JSON values."""
         plain = {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}

@@ -1,9 +1,25 @@
-"""Batch norm folded into the convolutions before it: the same function with fewer operations."""
+"""Networks made quick, the same function: batch norm folded into convolutions, channels last."""
 
 from copy import deepcopy
+from typing import TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def channels_last(network: Network, device: torch.device) -> Network:
+    """The network itself, on the device, what has four axes in it laid channels last.
+
+    `nn.Module.to` fails at the five axes that a window's mask may have.
+    """
+    network.to(device)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return network
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -19,14 +35,17 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 
 def _fold_pairs(layers: nn.Sequential) -> None:
-    """Fold each convolution of the sequence with the batch norm right behind it."""
+    """Fold each convolution of the sequence with the batch norm right behind it.
+
+    Subclasses, parametrized ones among them, may compute something else, and are left.
+    """
     for index in range(len(layers) - 1):
         convolution, norm = layers[index], layers[index + 1]
         if not isinstance(norm, nn.BatchNorm2d):
             continue
-        if isinstance(convolution, nn.ConvTranspose2d):
+        if type(convolution) is nn.ConvTranspose2d:
             layers[index] = fuse_conv_bn_eval(convolution, norm, transpose=True)
-        elif isinstance(convolution, nn.Conv2d):
+        elif type(convolution) is nn.Conv2d:
             layers[index] = fuse_conv_bn_eval(convolution, norm)
         else:
             continue

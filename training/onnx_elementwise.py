@@ -89,12 +89,27 @@ def selu(node: Node, values: Tensor) -> Tensor:
     return node.get("gamma", 1.0507009873554805) * functional.elu(values, alpha)  # type: ignore[no-any-return]
 
 
+def where(node: Node, condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """One or the other; a mask that the graph holds lies on the CPU."""
+    return torch.where(condition.to(left.device), left, right)
+
+
 def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
     return lambda node, values: function(values)
 
 
 def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return lambda node, left, right: function(left, right)
+
+
+def _on_one_device(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+    """Of numbers that are no floats: such constants lie on the CPU."""
+
+    def computed(node: Node, left: Tensor, right: Tensor) -> Tensor:
+        device = right.device if left.device.type == "cpu" else left.device
+        return function(left.to(device), right.to(device))
+
+    return computed
 
 
 def _any_number(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
@@ -104,7 +119,7 @@ def _any_number(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
 ELEMENTWISE: Mapping[str, Operator] = {
     "Abs": _unary(torch.abs),
     "Add": _binary(torch.add),
-    "And": _binary(torch.logical_and),
+    "And": _on_one_device(torch.logical_and),
     "Cast": cast,
     "Ceil": _unary(torch.ceil),
     "Celu": lambda node, values: functional.celu(values, node.get("alpha", 1.0)),
@@ -112,7 +127,7 @@ ELEMENTWISE: Mapping[str, Operator] = {
     "Cos": _unary(torch.cos),
     "Div": divide,
     "Elu": lambda node, values: functional.elu(values, node.get("alpha", 1.0)),
-    "Equal": _binary(torch.eq),
+    "Equal": _on_one_device(torch.eq),
     "Erf": _unary(torch.erf),
     "Exp": _unary(torch.exp),
     "Floor": _unary(torch.floor),
@@ -134,13 +149,14 @@ ELEMENTWISE: Mapping[str, Operator] = {
     "Mul": _binary(torch.mul),
     "Neg": _unary(torch.neg),
     "Not": _unary(torch.logical_not),
-    "Or": _binary(torch.logical_or),
+    "Or": _on_one_device(torch.logical_or),
     "PRelu": p_relu,
     "Pow": _binary(torch.pow),
     "Reciprocal": _unary(torch.reciprocal),
     "Relu": _unary(torch.relu),
     "Selu": selu,
     "Sigmoid": _unary(torch.sigmoid),
+    "Sign": _unary(torch.sign),
     "Sin": _unary(torch.sin),
     "Softmax": softmax,
     "Softplus": _unary(functional.softplus),
@@ -153,5 +169,5 @@ ELEMENTWISE: Mapping[str, Operator] = {
     "ThresholdedRelu": lambda node, values: torch.where(
         values > node.get("alpha", 1.0), values, torch.zeros_like(values)
     ),
-    "Where": lambda node, condition, left, right: torch.where(condition, left, right),
+    "Where": where,
 }

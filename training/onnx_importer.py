@@ -62,10 +62,16 @@ class ImportedGraph(nn.Module):
         lacking = sorted({node.operator for node in nodes} - OPERATORS.keys())
         if lacking:
             raise UnsupportedGraph(lacking)
-        constants = {item.name: tensor_of(item) for item in model.graph.initializer}
+        used = {name for node in nodes for name in node.inputs} | {self.output}
+        constants = {i.name: tensor_of(i) for i in model.graph.initializer if i.name in used}
         self._nodes = _folded(nodes, constants)
         self._keep(constants)
         self._dead = self._last_uses()
+
+    @property
+    def halves(self) -> bool:
+        """Whether it computes in float16, which no two programs round alike."""
+        return any(buffer.dtype == torch.float16 for buffer in self.buffers())
 
     def forward(self, images: Tensor) -> Tensor:
         """The output for a batch of the input."""
@@ -118,7 +124,10 @@ def parsed(content: bytes) -> onnx.ModelProto:
     if not model.graph.output or not model.opset_import:
         raise ValueError("is not an ONNX file: it has no output")
     if any(item.data_location == onnx.TensorProto.EXTERNAL for item in model.graph.initializer):
-        raise ValueError("keeps its weights in another file; save it with them inside")
+        raise ValueError(
+            "keeps its weights in another file; save it with them inside, as torch.onnx.export "
+            "does with external_data=False"
+        )
     return inliner.inline_local_functions(model) if model.functions else model
 
 

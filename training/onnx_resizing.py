@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -57,7 +58,7 @@ def resize(
         factors = {axis: size / images.shape[axis] for axis, size in wanted.items()}
     elif scales is not None:
         factors = dict(zip(axes, scales.tolist(), strict=True))
-        wanted = {axis: int(images.shape[axis] * by) for axis, by in factors.items()}
+        wanted = {axis: _scaled(images.shape[axis], by) for axis, by in factors.items()}
     else:
         raise UnsupportedNode("Resize without scales and sizes")
     if node.get("keep_aspect_ratio_policy", "stretch") != "stretch" or node.get("antialias", 0):
@@ -76,8 +77,13 @@ def upsample(node: Node, images: Tensor, scales: Tensor | None = None) -> Tensor
 def _upsampled(node: Node, images: Tensor, scales: Tensor | None) -> Tensor:
     by = scales.tolist() if scales is not None else node.get("scales")
     factors = dict(enumerate(by))
-    wanted = {axis: int(images.shape[axis] * factor) for axis, factor in factors.items()}
+    wanted = {axis: _scaled(images.shape[axis], factor) for axis, factor in factors.items()}
     return _interpolated(node, images, wanted, factors, "asymmetric")
+
+
+def _scaled(size: int, factor: float) -> int:
+    """A size by a scale, in float32 as onnxruntime has it: 0.7 of 10 are 7, not 6."""
+    return int(np.float32(size) * np.float32(factor))
 
 
 def _interpolated(
@@ -91,11 +97,13 @@ def _interpolated(
     mode = node.get("mode", "nearest")
     if mode not in ("nearest", "linear"):
         raise UnsupportedNode(f"Resize of mode {mode}")
+    if all(images.shape[axis] == size for axis, size in wanted.items()):
+        return images  # whatever the scale
     for axis in range(2, images.dim()):
         old, new = images.shape[axis], wanted.get(axis, images.shape[axis])
         if old == new and factors.get(axis, 1.0) == 1.0:
             continue
-        source = _sources(places, old, new, factors[axis])
+        source = _sources(places, old, new, float(np.float32(factors[axis])))
         if mode == "nearest":
             rounded = _rounded(source, node.get("nearest_mode", "round_prefer_floor"), node.opset)
             chosen = rounded.clamp(0, old - 1).long().to(images.device)
@@ -114,8 +122,8 @@ def _interpolated(
 
 
 def _sources(places: str, old: int, new: int, factor: float) -> Tensor:
-    """Where in the old axis each place of the new one lies."""
-    place = torch.arange(new, dtype=torch.float64)
+    """Where in the old axis each place of the new one lies; in float32 as in onnxruntime."""
+    place = torch.arange(new, dtype=torch.float32)
     if places == "asymmetric":
         return place / factor
     if places == "align_corners":

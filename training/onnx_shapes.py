@@ -118,6 +118,24 @@ def gather(node: Node, values: Tensor, indices: Tensor) -> Tensor:
     return values.index_select(axis, flat).reshape(shape)
 
 
+def gather_nd(node: Node, values: Tensor, indices: Tensor) -> Tensor:
+    """The entries, or pieces, at places that the last axis of the indices names."""
+    if node.get("batch_dims", 0):
+        raise UnsupportedNode("GatherND of batches")
+    return values[_places(values, indices)]
+
+
+def scatter_nd(node: Node, values: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """Other entries, or pieces, at such places."""
+    if node.get("reduction", "none") != "none":
+        raise UnsupportedNode("ScatterND that adds")
+    return values.index_put(_places(values, indices), updates)
+
+
+def _places(values: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
+    return indices.to(values.device, torch.int64).unbind(-1)
+
+
 def expand(node: Node, values: Tensor, shape: Tensor) -> Tensor:
     """Broadcast in both directions."""
     return values.expand(np.broadcast_shapes(values.shape, tuple(ints(shape) or [])))
@@ -170,9 +188,11 @@ SHAPES: Mapping[str, Operator] = {
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
+    "GatherND": gather_nd,
     "Identity": identity,
     "Range": range_,
     "Reshape": reshape,
+    "ScatterND": scatter_nd,
     "Shape": shape_,
     "Size": lambda node, values: torch.tensor(values.numel()),
     "Slice": slice_,

@@ -15,7 +15,7 @@ from training.batch_norm import share_batch_norm
 from training.brought import BroughtClassifier
 from training.checkpoints import Checkpoint, fingerprint
 from training.data import Dataset, Split, to_unit
-from training.folding import fold_batch_norm
+from training.folding import channels_last, fold_batch_norm
 from training.networks import Classifier, ConvAutoencoder
 from training.optimization import Batch, History, Task, epoch_seed, train
 from training.processes import ALONE, Processes
@@ -223,7 +223,7 @@ def train_network(
     depends: tuple[str, ...],
 ) -> None:
     """Train one network under a checkpoint bound to all that it depends on."""
-    network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(network, run.device)
     share_batch_norm(network, run.processes)
     task = Task(
         name,

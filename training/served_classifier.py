@@ -17,6 +17,8 @@ from training.onnx_importer import ImportedGraph, needed, parsed
 _BATCH = 64
 _PROBE_IMAGES = 3
 _SAME = 1e-3
+# Of one image they give the numbers that they take, in the same order.
+_SAME_NUMBERS = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 
 class ServedGraph:
@@ -135,7 +137,7 @@ class ImportedClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.preprocess = ImportedGraph(preprocess) if preprocess else nn.Identity()
-        tensor, self._logarithm = _logits_within(parsed(content), spec)
+        tensor, self._logarithm, self._order = _logits_within(parsed(content), spec)
         self.graph = ImportedGraph(content, tensor)
         self.eval().requires_grad_(False)
         self._single = False
@@ -149,6 +151,9 @@ class ImportedClassifier(nn.Module):
             found = torch.cat([self.graph(image).flatten(1) for image in pieces])
         else:
             found = self.graph(prepared).flatten(1)
+        found = found.float()
+        if self._order is not None:
+            found = found[:, self._order]
         return found.clamp_min(PROBABILITY_FLOOR).log() if self._logarithm else found
 
     def _takes_one_at_a_time(self, images: InputSpec) -> bool:
@@ -196,14 +201,37 @@ class StandIn(nn.Module):
         return self.served.logits(images) + (guess - guess.detach())
 
 
-def _logits_within(model: onnx.ModelProto, spec: ClassifierSpec) -> tuple[str, bool]:
-    """The tensor to take for logits, and whether it holds probabilities after all."""
+def _logits_within(
+    model: onnx.ModelProto, spec: ClassifierSpec
+) -> tuple[str, bool, list[int] | None]:
+    """The tensor to take for logits.
+
+    Returns:
+        its name; whether it holds probabilities after all; the order in which its numbers are
+        served, if that is another one.
+    """
     makers = {name: node for node in needed(model, spec.output) for name in node.output}
-    tensor = spec.output
+    tensor, order = spec.output, None
     while tensor in makers and makers[tensor].op_type in ("Identity", "ZipMap"):
+        if makers[tensor].op_type == "ZipMap":
+            order = _sorted_order(makers[tensor])
         tensor = makers[tensor].input[0]
     if spec.gives == "logits":
-        return tensor, False
-    if tensor in makers and makers[tensor].op_type == "Softmax":
-        return makers[tensor].input[0], False
-    return tensor, True
+        return tensor, False, order
+    before = tensor
+    while before in makers and makers[before].op_type in _SAME_NUMBERS:
+        before = makers[before].input[0]
+    if before in makers and makers[before].op_type == "Softmax":
+        return makers[before].input[0], False, order
+    return tensor, True, order
+
+
+def _sorted_order(zipmap: onnx.NodeProto) -> list[int] | None:
+    """Where the labels of a map stand once they are sorted; None if they are already."""
+    labels = next(
+        list(item.strings or item.ints)
+        for item in zipmap.attribute
+        if item.name in ("classlabels_strings", "classlabels_int64s")
+    )
+    order = sorted(range(len(labels)), key=labels.__getitem__)
+    return order if order != list(range(len(labels))) else None

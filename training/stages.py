@@ -14,7 +14,7 @@ from training.brought import BroughtClassifier
 from training.checkpoints import fingerprint
 from training.data import to_unit
 from training.encoders import encoder_shape, train_encoder
-from training.folding import fold_batch_norm
+from training.folding import channels_last, fold_batch_norm
 from training.losses import distillation_loss, ensemble_of, teacher_loss
 from training.optimization import Batch, epoch_seed
 from training.recipes import Schedule, Shape, StudentStage, TeacherStage, binding_settings
@@ -136,9 +136,7 @@ def use_classifier(run: Run, brought: BroughtClassifier) -> None:
     if network is None:
         train_stand_in(run, brought)
         network = StandIn(brought.served, run.networks[STAND_IN])
-    run.networks["classifier"] = network.to(  # type: ignore[call-overload]
-        run.device, memory_format=torch.channels_last
-    )
+    run.networks["classifier"] = channels_last(network, run.device)
     run.identities["classifier"] = fingerprint("brought", brought.identity)
 
 

@@ -2,7 +2,11 @@
 
 import importlib
 import io
+import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -36,7 +40,7 @@ def exported_classifier(
     """
     if options.layout not in (None, "chw"):
         raise ClassifierError(f"{options.source}: PyTorch's classifiers take --layout chw")
-    scripted = ":" not in options.source
+    scripted = options.is_file
     network = _loaded(options.source) if scripted else _made(options)
     network.eval()
     for parameter in network.parameters():  # a ScriptModule cannot do it by itself
@@ -130,8 +134,11 @@ def _exported(name: str, network: nn.Module, spec: InputSpec) -> bytes:
     """By torch.export, or traced where that does not understand the module."""
     try:
         return export_onnx(network, "classifier", spec)
-    except Exception:  # of many kinds; what tracing makes of it is checked all the same
-        return _traced(name, network, spec)
+    except Exception as first:  # of many kinds; what tracing makes of it is checked all the same
+        try:
+            return _traced(name, network, spec)
+        except ClassifierError as error:
+            raise ClassifierError(f"{error}; by torch.export: {_said(first)}") from first
 
 
 def _traced(name: str, network: nn.Module, spec: InputSpec) -> bytes:
@@ -139,7 +146,7 @@ def _traced(name: str, network: nn.Module, spec: InputSpec) -> bytes:
     file = io.BytesIO()
     output = OUTPUT_NAMES["classifier"]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent():
             warnings.simplefilter("ignore")  # that it is the older exporter
             torch.onnx.export(
                 network,
@@ -154,3 +161,20 @@ def _traced(name: str, network: nn.Module, spec: InputSpec) -> bytes:
     except Exception as error:  # of many kinds
         raise ClassifierError(f"{name}: cannot be exported: {error}") from error
     return file.getvalue()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without what is written to standard output: the exporter prints whole graphs that it refuses.
+
+    It does so beneath Python, so the file descriptor itself is turned away.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

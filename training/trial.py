@@ -11,7 +11,7 @@ from training.adversary import Attacked, Progress
 from training.attacks import Norm
 from training.autoattack import QUERIES, VERSION
 from training.card import Row, Sees, accuracy_row
-from training.folding import fold_batch_norm
+from training.folding import channels_last, fold_batch_norm
 from training.state import Arrays, State, digest_of
 
 # Of the attacks in training.attacks.
@@ -105,9 +105,7 @@ class Trial:
         """Fold the networks and bind the kept results to the images and how they are attacked."""
         # Channels last makes a pass of these networks a fifth faster on a CPU.
         self.networks = {
-            name: fold_batch_norm(network).to(  # type: ignore[call-overload]
-                self.images.device, memory_format=torch.channels_last
-            )
+            name: channels_last(fold_batch_norm(network), self.images.device)
             for name, network in self.networks.items()
         }
         key = digest_of(self.images, self.labels, repr(self.protocol), torch.__version__, VERSION)

@@ -127,8 +127,24 @@ def bundle(folder: Path, classifier: bytes, preprocess: bytes | None, **spec: st
     return bundle
 
 
+def widened(*axes: int) -> bytes:
+    """The same whose answer has further axes of one number."""
+    model = onnx.load_from_string(brought())
+    model.graph.node[-2].output[:] = ["plain"]
+    model.graph.node[-1].input[:] = ["plain"]
+    model.graph.node.append(helper.make_node("Unsqueeze", ["plain", "axes"], ["answer"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(axes), "axes"))
+    sizes = np.expand_dims(np.empty((2, 3)), axes).shape[1:]
+    answer = helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["N", *sizes])
+    model.graph.output[1].CopyFrom(answer)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 KINDS = {
     "logits": (brought(), "logits"),
+    "a row in a row": (widened(1), "logits"),
+    "maps of one pixel": (widened(2, 3), "logits"),
     "one image at a time": (brought(batch=1), "logits"),
     "probabilities": (brought(last="Softmax"), "probabilities"),
     "maps": (mapped(), "probabilities"),

@@ -56,7 +56,7 @@ UNARY = """
 ROWS = [
     *(row(name) for name in UNARY.split()),
     *(row(name, low=0.5) for name in ("Log", "Reciprocal", "Sqrt")),
-    *(row(name, flows=False) for name in ("Ceil", "Floor")),
+    *(row(name, flows=False) for name in ("Ceil", "Floor", "Sign")),
     *(row(name, ONE) for name in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Mean", "Sum")),
     row("Pow", ONE, low=0.1),
     row("Mod", ONE, fmod=1),
@@ -147,6 +147,8 @@ ROWS = [
     row("Split", opset=11, axis=1, split=[3]),
     row("Gather", {"i": whole(2, -3)}, axis=1),
     row("Gather", {"i": np.int64(1)}, axis=2, label="-scalar"),
+    row("GatherND", {"i": np.array([[0, 1], [1, -2]], I64)}),
+    row("ScatterND", {"i": np.array([[0, 1, 2]], I64), "u": weights(1, 5)}),
     row("Expand", {"s": whole(2, 1, 6, 5)}, shape=(1, 3, 1, 5)),
     row("Tile", {"r": whole(1, 2, 1, 1)}),
     row("Dropout", opset=9, ratio=0.5),
@@ -156,6 +158,18 @@ ROWS = [
     row("Pad", {"p": whole(0, 1, -1, 2, 0, 0, 0, 1)}),
     row("Pad", {"p": whole(1, 2, 2, 1), "v": np.float32(3), "a": whole(2, 3)}, mode="reflect"),
     row("Upsample", {"s": floats([1, 1, 2, 3])}, opset=9),
+    *(  # 10 by 0.7 are 7 in float32, by 1.3 are 13; 6 by 1.1 stay 6, and are left alone
+        row(
+            "Resize",
+            {"s": floats([1, 1, by, by])},
+            shape=(1, 2, size, size),
+            inputs=["x", "", "s"],
+            mode=mode,
+            label=f"-{size}-{by}-{mode}",
+        )
+        for size, by in ((10, 0.7), (10, 1.3), (16, 1 / 3), (6, 1.1))
+        for mode in ("nearest", "linear")
+    ),
     row("Resize", {"s": floats([1, 1, 2, 1.5])}, opset=10, mode="linear"),
     row(
         "Resize",

@@ -105,7 +105,7 @@ def test_the_card_of_a_classifier_without_gradients_says_so(
     card = Card.model_validate_json(read_verified(bundle, manifest, "card.json"))
     assert card.row("bare_clean").accuracy == 1
     seen = {row.key: row.sees for row in (*card.rows, card.headline)}
-    others = {figure.sees for figure in (*card.unseen, *card.detection)}
+    others = {row.sees for row in card.unseen} | {item.sees for item in card.detection}
     assert others | set(seen.values()) == {"nothing", "scores", "surrogate"}
     assert seen["end_to_end_autoattack"] == seen["worst_case"] == "surrogate"
     assert all(item.end_to_end.sees == "surrogate" for item in card.ablations)

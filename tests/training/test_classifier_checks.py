@@ -80,6 +80,33 @@ def test_another_order_of_the_labels_is_named() -> None:
         check_accuracy("mine.onnx", lambda _: answers, LABELS, NAMES, options(), 1)
 
 
+@pytest.mark.parametrize("shift", [1, 3])
+def test_an_order_that_is_never_right_is_named_rather_than_an_option_at_chance(shift: int) -> None:
+    names = [f"c{number}" for number in range(10)]
+    labels = torch.arange(200) % 10
+    turned = functional.one_hot((labels + shift) % 10, 10).float()
+    constant = functional.one_hot(torch.zeros(200, dtype=torch.long), 10).float()
+
+    def answers_of(chosen: ClassifierOptions) -> Tensor:
+        return turned if chosen.scale == 1 and chosen.std == (1.0,) else constant
+
+    meant = ",".join(names[-shift:] + names[:-shift])
+    with pytest.raises(ClassifierError, match=rf"right on 0% .*100% with --labels {meant}$"):
+        check_accuracy("mine.onnx", answers_of, labels, names, options(), 3)
+    with pytest.raises(ClassifierError, match=r"right on 10% .* no more than chance"):
+        check_accuracy("mine.onnx", lambda _: constant, labels, names, options(), 3)
+    wrong = functional.one_hot((labels + 1 + (torch.arange(200) // 10) % 9) % 10, 10).float()
+    with pytest.raises(ClassifierError, match=r"right on 0% .* no more than chance"):
+        check_accuracy(
+            "mine.onnx",
+            lambda chosen: constant if chosen.scale == 255 else wrong,
+            labels,
+            names,
+            options(),
+            3,
+        )
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_folders_in_the_order_of_their_numbers_are_named(seed: int) -> None:
     names = sorted(str(number) for number in range(43))

@@ -101,6 +101,10 @@ def test_other_numbers_than_floats_are_named() -> None:
     options = ClassifierOptions(source="mine.onnx", output="label")
     with pytest.raises(ClassifierError, match=r"output label is tensor\(int64\), no float32"):
         read_onnx("mine.onnx", labels.SerializeToString(), options)
+    del labels.graph.output[0]
+    options = ClassifierOptions(source="mine.onnx")
+    with pytest.raises(ClassifierError, match=r"none of its outputs is float32; it has label"):
+        read_onnx("mine.onnx", labels.SerializeToString(), options)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,31 @@ def test_folding_keeps_the_function_and_the_network(index: int) -> None:
     torch.testing.assert_close(folded(images), network.eval()(images), atol=1e-5, rtol=1e-4)
 
 
+class Standardised(nn.Conv2d):
+    """A convolution that takes the mean off its weights, as subclasses of users do."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """As a convolution."""
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(input, weight, self.bias)
+
+
+@pytest.mark.parametrize("kind", ["subclass", "parametrized"])
+def test_convolutions_that_compute_something_else_are_left_alone(kind: str) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(3, 2, 1)
+    first = (
+        Standardised(3, 2, 1)
+        if kind == "subclass"
+        else nn.utils.parametrizations.weight_norm(plain)
+    )
+    network = nn.Sequential(first, nn.BatchNorm2d(2))
+    network(torch.rand(8, 3, 5, 5))
+    images = torch.rand(4, 3, 5, 5)
+    folded = fold_batch_norm(network)
+    torch.testing.assert_close(folded(images), network.eval()(images))
+
+
 def test_batch_norm_without_a_convolution_is_left_alone() -> None:
     network = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))
     network(torch.rand(8, 3, 5, 5))

@@ -135,6 +135,20 @@ CHAINS = {
         ("Where", "again x zero", "y", {}),
         constants={"zero": np.float32(0), "minus": np.float32(-1), "no": np.bool_(False)},
     ),
+    "a mask": chain(
+        ("Equal", "numbers three", "third", {}),
+        ("Where", "third x zero", "few", {}),
+        ("Greater", "x zero", "over", {}),
+        ("Or", "over mask", "left", {}),
+        ("Equal", "left mask", "again", {}),
+        ("Where", "again x few", "y", {}),
+        constants={
+            "numbers": np.arange(30).reshape(6, 5),
+            "three": np.int64(3),
+            "mask": np.tri(6, 5, dtype=np.bool_),
+            "zero": np.float32(0),
+        },
+    ),
     "a range": chain(
         ("Constant", "", "start", {"value_int": 0}),
         ("Constant", "", "step", {"value_int": 1}),

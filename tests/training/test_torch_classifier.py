@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from tests.training.brought_classifiers import dataset_of, trained
 from tests.training.onnx_models import computed
@@ -14,6 +15,15 @@ from training.classifier_file import ClassifierError
 from training.classifier_options import ClassifierOptions
 from training.data import to_unit
 from training.torch_classifier import exported_classifier
+
+
+class Spectrum(nn.Module):
+    """What the exporter of TorchScript has no operator for."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Three numbers for each image (N, 1, H, W)."""
+        return torch.linalg.svdvals(images[:, 0])[:, :3]
+
 
 FACTORY = "tests.training.brought_classifiers:made"
 IMAGES = to_unit(dataset_of(SPEC).train.images[:32])
@@ -46,11 +56,26 @@ def test_torchscript_is_exported(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")  # that TorchScript is no longer developed
         script = torch.jit.trace(network, IMAGES[:1])  # type: ignore[no-untyped-call]
     script.save(tmp_path / "net.pt")
-    name, content = exported(str(tmp_path / "net.pt"))
+    folder = tmp_path / "runs at 12:30"
+    folder.mkdir()
+    (tmp_path / "net.pt").rename(folder / "net.pt")
+    name, content = exported(str(folder / "net.pt"))
     assert name == "net.pt"
     with torch.no_grad():
         expected = network(IMAGES)
     np.testing.assert_allclose(computed(content, IMAGES.numpy()), expected, atol=1e-4)
+
+
+def test_a_graph_that_cannot_be_exported_is_named_and_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TorchScript is no longer developed
+        script = torch.jit.trace(Spectrum(), IMAGES[:1])  # type: ignore[no-untyped-call]
+    script.save(tmp_path / "net.pt")
+    with pytest.raises(ClassifierError, match=r"net\.pt: cannot be exported: "):
+        exported(str(tmp_path / "net.pt"))
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
