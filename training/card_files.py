@@ -101,12 +101,11 @@ def refuse_to_measure_less(bundle_dir: Path, subject: Subject, protocol: Protoco
 def other_images(bundle_dir: Path, subject: Subject) -> str:
     """What to say where the test images are not those of the bundle's own card; else nothing."""
     kept = _kept_card(bundle_dir, subject.manifest)
-    if kept is None or kept.data_sha256 == subject.data_sha256:
+    if kept is None or kept.quick or kept.data_sha256 == subject.data_sha256:
         return ""
     return (
         f"The bundle's own card was measured on other test images ({kept.data}): these figures are "
-        "no repetition of it. The images that choose the alarm's threshold may be such as the "
-        "bundle learnt from."
+        "no repetition of it."
     )
 
 

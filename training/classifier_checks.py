@@ -92,17 +92,19 @@ def check_accuracy(
         (option, answers_of(other).argmax(1)) for option, other in _readings(options, channels)
     ]
     others.append((_labels_option(by_number, class_names), torch.tensor(by_number)[answered]))
-    order, guessed = _confirmed_order(answered, labels, len(class_names))
-    if order:
-        found = torch.tensor(order)[answered]
-        others.append((_labels_option(order, class_names, guessed), found))
-    best, remedy = right, ""
+    best, remedy = answered, ""
     for option, found in others:
-        if (found == labels).sum() > best.sum():
-            best, remedy = found == labels, option
-    if _clearly_better(best, right) and _beyond_chance(best, class_names):
-        raise ClassifierError(f"{shown}, and on {float(best.float().mean()):.0%} with {remedy}")
-    if not _beyond_chance(right, class_names):
+        if (found == labels).sum() > (best == labels).sum():
+            best, remedy = found, option
+    # What is fitted to these very images must be more than a little better than what is not.
+    order, guessed = _confirmed_order(answered, labels, len(class_names))
+    if order and _clearly_better(torch.tensor(order)[answered] == labels, best == labels):
+        best = torch.tensor(order)[answered]
+        remedy = _labels_option(order, class_names, guessed)
+    if _clearly_better(best == labels, right) and _beyond_chance(best, labels):
+        share = float((best == labels).float().mean())
+        raise ClassifierError(f"{shown}, and on {share:.0%} with {remedy}")
+    if not _beyond_chance(answered, labels):
         raise ClassifierError(
             f"{shown}, no more than chance; look at --scale, --mean, --std, --channel-order, "
             "--layout and --labels, and whether these are images that it was made for"
@@ -137,10 +139,16 @@ def _clearly_better(found: Tensor, before: Tensor) -> bool:
     return share - given > CLEARLY_BETTER and low > given
 
 
-def _beyond_chance(right: Tensor, class_names: Sequence[str]) -> bool:
-    """Whether so many right answers (N,) are more than guesses, which any constant answer gives."""
-    low, _ = wilson_interval(int(right.sum()), len(right))
-    return low > 1 / len(class_names)
+def _beyond_chance(answered: Tensor, labels: Tensor) -> bool:
+    """Whether answers (N,) are right more often than one and the same to every image.
+
+    Classes count alike, however many images they have: such an answer is then right on one of them.
+    """
+    shares = [
+        float((answered[labels == label] == label).float().mean()) for label in set(labels.tolist())
+    ]
+    low, _ = wilson_interval(round(sum(shares) / len(shares) * len(labels)), len(labels))
+    return low > 1 / len(shares)
 
 
 def _labels_option(

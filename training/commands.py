@@ -72,7 +72,7 @@ def run(arguments: Namespace, command_line: Sequence[str], order: Order | None =
     if images:
         tell(f"the recipe {recipe.name} for {images}")
     if options is not None:
-        if ":" in options.source:
+        if not options.is_file:
             # A factory lies where the run was begun; a command looks into no folder by itself.
             sys.path.insert(0, str(order.folder))
         training.brought = bring(options, file, dataset)

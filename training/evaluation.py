@@ -125,6 +125,9 @@ def evaluate_bundle(
     cost = cost_of(graph, subject.networks["student"], to_unit(subject.test.images[:1]))
     card, curves = evaluate(subject, trial, threshold, cost)
     if note:
+        note += (
+            " The images that choose the alarm's threshold may be such as the bundle learnt from."
+        )
         card = card.model_copy(update={"omitted": (*card.omitted, note)})
     progress("plots")
     if history is None:

@@ -1,11 +1,13 @@
 """Networks made quick, the same function: batch norm folded into convolutions, channels last."""
 
 from copy import deepcopy
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from training.batch_norm import SharedBatchNorm2d
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -37,17 +39,23 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 def _fold_pairs(layers: nn.Sequential) -> None:
     """Fold each convolution of the sequence with the batch norm right behind it.
 
-    Subclasses, parametrized ones among them, may compute something else, and are left.
+    Subclasses, parametrized ones among them, and layers with hooks may compute something else, and
+    are left.
     """
     for index in range(len(layers) - 1):
         convolution, norm = layers[index], layers[index + 1]
-        if not isinstance(norm, nn.BatchNorm2d):
+        if not _is_plain(norm, nn.BatchNorm2d, SharedBatchNorm2d):
             continue
-        if type(convolution) is nn.ConvTranspose2d:
+        if _is_plain(convolution, nn.ConvTranspose2d):
             layers[index] = fuse_conv_bn_eval(convolution, norm, transpose=True)
-        elif type(convolution) is nn.Conv2d:
+        elif _is_plain(convolution, nn.Conv2d):
             layers[index] = fuse_conv_bn_eval(convolution, norm)
         else:
             continue
         layers[index].requires_grad_(False)
         layers[index + 1] = nn.Identity().eval()
+
+
+def _is_plain(layer: nn.Module, *kinds: type[Network]) -> TypeGuard[Network]:
+    """Whether it is one of the kinds itself, and nothing is hooked onto it."""
+    return type(layer) in kinds and not layer._forward_hooks and not layer._forward_pre_hooks

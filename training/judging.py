@@ -176,7 +176,8 @@ def _print_recount(arguments: Namespace) -> None:
         return
     before = sum(described.standing)
     if not found.same:
-        report(f"they attacked {described.bundle} {described.version}, where {before} were")
+        attacked = " ".join(str(part) for part in (described.bundle, described.version) if part)
+        report(f"they attacked {attacked}, where {before} were")
     elif found.border:
         report(f"{before} were when they were saved; {found.border} lie on the border of a label")
     else:

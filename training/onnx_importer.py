@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 import torch
-from onnx import inliner
+from onnx import TensorProto, inliner
 from torch import Tensor, nn
 
 from training.onnx_elementwise import ELEMENTWISE
@@ -69,9 +69,12 @@ class ImportedGraph(nn.Module):
         self._dead = self._last_uses()
 
     @property
-    def halves(self) -> bool:
-        """Whether it computes in float16, which no two programs round alike."""
-        return any(buffer.dtype == torch.float16 for buffer in self.buffers())
+    def computes_in_float16(self) -> bool:
+        """Whether some of it does, which no two programs round alike."""
+        casts = (node for node in self._nodes if node.operator == "Cast")
+        return any(buffer.dtype == torch.float16 for buffer in self.buffers()) or any(
+            node.get("to") == TensorProto.FLOAT16 for node in casts
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """The output for a batch of the input."""

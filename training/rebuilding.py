@@ -26,7 +26,7 @@ def rebuilt_classifier(
 ) -> tuple[nn.Module | None, tuple[str, ...]]:
     """The classifier in PyTorch, or what stands in its way: operators without gradients.
 
-    One that gives something else there is none: attacks through it would not be attacks on it.
+    A network that gives something else is none: attacks through it would not be attacks on it.
 
     Args:
         name: for messages.
@@ -44,16 +44,20 @@ def rebuilt_classifier(
         return None, ("that have a gradient of zero",)
     try:
         check_same(name, served.logits, network, pixels, served.spec.gives)
-    except ParityError as error:
-        half = "; it computes in float16, export it in float32" if network.graph.halves else ""
-        return None, (f"that give something else: {error}{half}",)
+    except ParityError:
+        half = " in float16: export float32" if network.graph.computes_in_float16 else ""
+        return None, (f"that come out otherwise in PyTorch{half}",)
     return network, ()
 
 
 def rebuilt_purifier(
     name: str, served: ServedGraph, pixels: Tensor
 ) -> tuple[nn.Module | None, tuple[str, ...]]:
-    """The purifier in PyTorch, or what stands in its way; as `rebuilt_classifier`."""
+    """The purifier in PyTorch, or what stands in its way: operators without gradients.
+
+    Raises:
+        ParityError: in PyTorch it gives something else.
+    """
     network, obstacles = _built(lambda: ImportedGraph(served.content), pixels)
     if network is not None:
         check_same(name, served.outputs, network, pixels)

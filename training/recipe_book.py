@@ -173,7 +173,7 @@ HARDENED_PHOTO = replace(
 # Mirrored, and neither turned nor scaled: objects stand upright, and resampling blurs what tells
 # one from another. The classifier begins at the image's own size, is deeper, and learns for longer;
 # one that only stands in for it, in an attack by transfer, need not. Data sets of objects are
-# large: fewer epochs for the purifiers. The student has more feature maps at full size.
+# large: fewer epochs for the teachers. The student has more feature maps at full size.
 _OBJECT_SCHEDULE = replace(
     _PHOTO_SCHEDULE, augmentation=Augmentation(shift=0.125, flip=True, contrast=0.2)
 )

@@ -118,8 +118,8 @@ def _checks(card: Card) -> str:
         "to chance at the largest epsilon. The checks below "
         "look for masked gradients: attacks that see less must not succeed more. By chance PGD and "
         f"the transfer may, by {percent(NOISE)} of the images, and fewer steps by "
-        f"{percent(STEPS_NOISE)}; Square alone may break {percent(SQUARE_ALONE)}, as in the check "
-        "of AutoAttack's authors."
+        f"{percent(STEPS_NOISE)}; Square alone may break one, or {percent(SQUARE_ALONE)}, as in "
+        "the check of AutoAttack's authors."
     )
     if not all(check.passed for check in card.checks):
         text += (

@@ -138,12 +138,17 @@ def read_examples(path: Path) -> tuple[Tensor, Described]:
         raise ValueError(f"{beside}: {error}") from error
     if described.file is not None and digest(content) != described.file:
         raise ValueError(f"{path}: these are not the images that {beside.name} describes")
-    images = torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
-    if images.dtype != torch.float32 or len(images) != len(described.images):
-        raise ValueError(f"{path}: {len(described.images)} float32 images wanted")
+    try:
+        images = np.load(io.BytesIO(content), allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{path}: is no plain .npy file: {error}") from error
+    count = len(described.images)
+    plain = isinstance(images, np.ndarray) and images.dtype == np.float32 and images.ndim == 4
+    if not plain or len(images) != count or count == 0:
+        raise ValueError(f"{path}: {count or 'some'} images (N, C, H, W) of float32 wanted")
     if described.standing is not None and len(described.standing) != len(images):
         raise ValueError(f"{beside}: standing has another number of images")
-    return images, described
+    return torch.from_numpy(images), described
 
 
 def recount(path: Path, subject: Subject) -> Recount:

@@ -169,6 +169,9 @@ def _silent() -> Iterator[None]:
 
     It does so beneath Python, so the file descriptor itself is turned away.
     """
+    if sys.stdout is None:  # as where the terminal is gone
+        yield
+        return
     sys.stdout.flush()
     kept = os.dup(1)
     with open(os.devnull, "wb") as nowhere:
@@ -176,5 +179,6 @@ def _silent() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)

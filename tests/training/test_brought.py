@@ -152,7 +152,7 @@ def test_what_is_not_the_same_in_pytorch_has_no_gradients(
 ) -> None:
     monkeypatch.setitem(OPERATORS, "Relu", lambda node, values: values.abs())
     found = brought(tmp_path / "mlp.onnx", by_scikit_learn("mlp"), digits(), **DIGITS)
-    with pytest.raises(ClassifierError, match=r"differs from onnxruntime by \d.*more than 0.001"):
+    with pytest.raises(ClassifierError, match=r"\(operators that come out otherwise in PyTorch\)"):
         check_recipe(HARDENED_PHOTO, found)
 
 

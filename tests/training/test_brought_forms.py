@@ -142,7 +142,7 @@ def test_half_precision_is_named_where_it_is_rounded_otherwise(
     monkeypatch.setitem(OPERATORS, "Mul", lambda node, left, right: 1.01 * left * right)
     found = brought(tmp_path / "half.onnx", content)
     check_recipe(PAPER, found)
-    with pytest.raises(ClassifierError, match="it computes in float16, export it in float32"):
+    with pytest.raises(ClassifierError, match="otherwise in PyTorch in float16: export float32"):
         check_recipe(HARDENED, found)
 
 

@@ -95,6 +95,9 @@ def test_an_order_that_is_never_right_is_named_rather_than_an_option_at_chance(s
         check_accuracy("mine.onnx", answers_of, labels, names, options(), 3)
     with pytest.raises(ClassifierError, match=r"right on 10% .* no more than chance"):
         check_accuracy("mine.onnx", lambda _: constant, labels, names, options(), 3)
+    uneven = torch.where(torch.arange(200) < 58, 0, labels)
+    with pytest.raises(ClassifierError, match=r"right on 3\d% .*, no more than chance"):
+        check_accuracy("mine.onnx", lambda _: constant, uneven, names, options(), 3)
     wrong = functional.one_hot((labels + 1 + (torch.arange(200) // 10) % 9) % 10, 10).float()
     with pytest.raises(ClassifierError, match=r"right on 0% .* no more than chance"):
         check_accuracy(
@@ -147,6 +150,20 @@ def test_a_classifier_that_errs_is_still_told_the_order_of_the_numbers(seed: int
     labels = torch.randint(43, (500,), generator=generator)
     errs = torch.rand(500, generator=generator) < 0.1
     given = torch.where(errs, torch.randint(43, (500,), generator=generator), numbers[labels])
+    answers = functional.one_hot(given, 43).float()
+    with pytest.raises(ClassifierError, match=r"--labels 0,1,2,3,4,.*,42$"):
+        check_accuracy("mine.onnx", lambda _: answers, labels, names, options(), 3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_order_fitted_to_the_images_does_not_outdo_that_of_the_numbers(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    names = sorted(str(number) for number in range(43))
+    numbers = torch.tensor([int(name) for name in names])
+    often = torch.rand(43, generator=generator) ** 2 + 0.05
+    labels = often.multinomial(516, replacement=True, generator=generator)
+    errs = torch.rand(516, generator=generator) < 0.6
+    given = torch.where(errs, torch.randint(43, (516,), generator=generator), numbers[labels])
     answers = functional.one_hot(given, 43).float()
     with pytest.raises(ClassifierError, match=r"--labels 0,1,2,3,4,.*,42$"):
         check_accuracy("mine.onnx", lambda _: answers, labels, names, options(), 3)

@@ -1,6 +1,9 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from tests.training.small_networks import digit_images, small_networks
 from training.folding import fold_batch_norm
@@ -29,16 +32,33 @@ class Standardised(nn.Conv2d):
         return nn.functional.conv2d(input, weight, self.bias)
 
 
-@pytest.mark.parametrize("kind", ["subclass", "parametrized"])
-def test_convolutions_that_compute_something_else_are_left_alone(kind: str) -> None:
+class WithActivation(nn.BatchNorm2d):
+    """Batch norm and what comes after it in one layer, as published networks have it."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """As batch norm."""
+        return super().forward(input).relu()
+
+
+def hooked() -> nn.Conv2d:
+    """A convolution whose output a hook changes."""
+    layer = nn.Conv2d(3, 2, 1)
+    layer.register_forward_hook(lambda module, given, made: 2 * made + 1)
+    return layer
+
+
+LAYERS: dict[str, Callable[[], tuple[nn.Module, nn.Module]]] = {
+    "subclass": lambda: (Standardised(3, 2, 1), nn.BatchNorm2d(2)),
+    "parametrized": lambda: (weight_norm(nn.Conv2d(3, 2, 1)), nn.BatchNorm2d(2)),
+    "hooked": lambda: (hooked(), nn.BatchNorm2d(2)),
+    "with activation": lambda: (nn.Conv2d(3, 2, 1), WithActivation(2)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_that_compute_something_else_are_left_alone(kind: str) -> None:
     torch.manual_seed(0)
-    plain = nn.Conv2d(3, 2, 1)
-    first = (
-        Standardised(3, 2, 1)
-        if kind == "subclass"
-        else nn.utils.parametrizations.weight_norm(plain)
-    )
-    network = nn.Sequential(first, nn.BatchNorm2d(2))
+    network = nn.Sequential(*LAYERS[kind]())
     network(torch.rand(8, 3, 5, 5))
     images = torch.rand(4, 3, 5, 5)
     folded = fold_batch_norm(network)

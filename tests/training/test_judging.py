@@ -210,6 +210,31 @@ def test_examples_of_another_program_are_counted(
     assert lines[0].startswith("30 images by an attack; at most L∞ 0.03")
     assert lines[1].startswith(f"{sum(described['standing'])} of 30 are classified correctly")
     assert lines[2] == "the file does not say how many were before"
+    _describe(saved, standing=described["standing"])
+    assert _recount(saved, digit_bundle, digit_data) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"they attacked a bundle, where {sum(described['standing'])} were"
+
+
+@pytest.mark.parametrize("kind", ["empty", "archive", "words", "one number", "none"])
+def test_arrays_of_another_kind_are_named(
+    kind: str, saved: Path, digit_bundle: Path, digit_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = saved.with_suffix(".json")
+    described = json.loads(beside.read_text())
+    images = np.load(saved)
+    names = [] if kind == "none" else described["images"]
+    beside.write_text(json.dumps({"norm": "linf", "epsilon": 0.03, "images": names}))
+    if kind == "archive":
+        with saved.open("wb") as file:
+            np.savez(file, images)
+    elif kind == "empty":
+        saved.write_bytes(b"")
+    else:
+        others = {"words": np.array(["a"] * 30), "one number": np.float32(1), "none": images[:0]}
+        np.save(saved, others[kind])
+    assert _recount(saved, digit_bundle, digit_data) == 1
+    assert f"{saved}: " in capsys.readouterr().err
 
 
 def test_an_attack_of_ones_own_begins_as_the_manual_says(

@@ -1,7 +1,6 @@
 """A bundle's two graphs: the same answers as its weights, and attacks that end the same."""
 
 import copy
-import re
 import shutil
 from pathlib import Path
 
@@ -107,7 +106,6 @@ def test_what_is_something_else_in_pytorch_is_not_attacked(
     digit_bundle: Path, test_split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = read_manifest(digit_bundle)
-    told = r"\.onnx: in PyTorch it differs from onnxruntime by"
 
     def spoil(operator: str) -> None:
         rightly = OPERATORS[operator]
@@ -115,9 +113,10 @@ def test_what_is_something_else_in_pytorch_is_not_attacked(
 
     spoil("ReduceMean")
     networks = rebuilt_networks(digit_bundle, manifest, test_split, None)
-    assert re.search(f"classifier{told}", without_gradients(networks))
+    assert "classifier.onnx" in without_gradients(networks)
+    assert "come out otherwise in PyTorch" in without_gradients(networks)
     spoil("Sigmoid")
-    with pytest.raises(ParityError, match=f"^purifier{told}"):
+    with pytest.raises(ParityError, match=r"^purifier\.onnx: in PyTorch it differs"):
         rebuilt_networks(digit_bundle, manifest, test_split, None)
 
 

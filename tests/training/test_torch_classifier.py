@@ -22,7 +22,8 @@ class Spectrum(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Three numbers for each image (N, 1, H, W)."""
-        return torch.linalg.svdvals(images[:, 0])[:, :3]
+        values: Tensor = torch.linalg.svdvals(images[:, 0])
+        return values[:, :3]
 
 
 FACTORY = "tests.training.brought_classifiers:made"
