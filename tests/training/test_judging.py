@@ -15,6 +15,7 @@ from app.bundle import CARD_FILE, MANIFEST_FILE, digest
 from tests.training.digit_bundles import without_weights
 from training.cli import main
 from training.onnx_importer import OPERATORS
+from training.publication import replace_files
 
 LIMITS = ["--device", "cpu", "--threads", "1"]
 
@@ -256,6 +257,10 @@ def test_other_test_images_than_the_cards_are_told(
     shutil.copytree(digit_bundle, bundle)
     shutil.copytree(digit_data, fewer)
     assert _evaluate(bundle, digit_data) == 0
+    card = json.loads((bundle / CARD_FILE).read_text())
+    whole = json.dumps({**card, "quick": False}).encode()  # a trial's card is no measurement
+    replace_files(bundle, {CARD_FILE: whole}, shift_threshold_bits=0.1)
+    assert _evaluate(bundle, digit_data, "--attack", "fgsm") == 0
     assert "other test images" not in capsys.readouterr().out
     sorted((fewer / "test" / "3").iterdir())[0].unlink()
     assert _evaluate(bundle, fewer, "--attack", "fgsm") == 0
