@@ -106,13 +106,14 @@ def evaluate_bundle(
             "--attack square, which needs scores alone, still means something"
         )
     protocol = protocol_of(subject, n=n, seed=seed, epsilon=epsilon, norm=norm, quick=quick)
+    note = ""
     if out is None:
         refuse_to_measure_less(bundle_dir, subject, protocol)
         check_writable(bundle_dir.resolve().parent)
     else:
         check_new(out)
+        note = other_images(bundle_dir, subject)
     check_writable(state_dir)
-    note = other_images(bundle_dir, subject)
     if note:
         progress(note)
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)

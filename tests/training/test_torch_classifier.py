@@ -56,10 +56,9 @@ def test_torchscript_is_exported(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TorchScript is no longer developed
         script = torch.jit.trace(network, IMAGES[:1])  # type: ignore[no-untyped-call]
-    script.save(tmp_path / "net.pt")
     folder = tmp_path / "runs at 12:30"
     folder.mkdir()
-    (tmp_path / "net.pt").rename(folder / "net.pt")
+    script.save(folder / "net.pt")
     name, content = exported(str(folder / "net.pt"))
     assert name == "net.pt"
     with torch.no_grad():
