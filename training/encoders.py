@@ -26,7 +26,7 @@ def build_encoder(shape: Shape, channels: int, classes: int) -> EncoderClassifie
 
 def encoder_shape(shape: Shape) -> Shape:
     """The shape without what only decoders have: purifiers alike in it have encoders alike."""
-    return replace(shape, residual=False, skips=True)
+    return replace(shape, residual=False, skips=True, pooled_maps=0)
 
 
 def train_encoder(

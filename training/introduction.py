@@ -12,6 +12,7 @@ from training.run import Run, build_classifier, build_purifier, precision_on
 
 # With fewer, networks of the recipes' learning rates have learnt next to nothing.
 _FEW_STEPS = 100
+_FAR_BEYOND_DIGITS = 48  # pixels
 
 
 def introduce_data(training: Run) -> None:
@@ -48,13 +49,19 @@ def introduce_networks(training: Run) -> None:
         classes = len(training.dataset.train.class_names)
         networks["classifier"] = build_classifier(recipe, spec.channels, classes)
     networks |= {
-        "teacher": build_purifier(recipe.teacher, spec.channels),
-        "student": build_purifier(recipe.student, spec.channels),
+        "teacher": build_purifier(recipe.teacher, spec),
+        "student": build_purifier(recipe.student, spec),
     }
     for name, network in networks.items():
         cost = multiply_adds(network, spec.shape)
         training.report(
             f"{name}: {cost:,} multiply-adds an image, {parameters(network):,} parameters"
+        )
+    if recipe.student.pooled_maps and max(spec.height, spec.width) > _FAR_BEYOND_DIGITS:
+        training.report(
+            f"the student draws images of {spec.height}x{spec.width} from "
+            f"{recipe.student.widths[-1]} means, which suits small images of one sign; --set "
+            "student.pooled_maps=0 --set teacher.pooled_maps=0 lets it see what stands where"
         )
     if training.precision != torch.float32:
         training.report(

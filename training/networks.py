@@ -1,6 +1,7 @@
 """The networks: convolutional autoencoders that purify, and a small classifier.
 
-All take images in [0, 1] and are fully convolutional up to the classifier's head.
+All take images in [0, 1] and are fully convolutional up to the classifier's head, but for
+purifiers with pooled maps, which take images of one size.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,16 @@ def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Seq
         nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
+    )
+
+
+def _deconv(
+    inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padding: int = 0
+) -> nn.Sequential:
+    """Transposed convolution, batch norm."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=False),
+        nn.BatchNorm2d(outputs),
     )
 
 
@@ -113,10 +124,19 @@ class ConvAutoencoder(nn.Module):
             doubling; 0: none.
         skips: whether there are skips; without them all that the decoder sees is the encoder's
             last features.
+        pooled_maps: feature maps that the decoder begins with, drawn from the means of the last
+            features (global average pooling) and nothing else: less of an attack is left in a mean
+            than in each feature. 0: the decoder begins with the features themselves. Without skips
+            only.
+        size: height and width of the images in pixels, which pooled maps must know.
 
     Shape:
-        images: (N, C, H, W), float32 in [0, 1].
+        images: (N, C, H, W), float32 in [0, 1]; with pooled maps of that size alone.
         returns: as images.
+
+    Raises:
+        ValueError: widths and depths do not pair up, or pooled maps come with skips or without a
+            size; when called, that the images have another.
 
     Source:
         Koo, Chae, Lee 2023 name a convolutional autoencoder; its layers are our choice.
@@ -131,36 +151,47 @@ class ConvAutoencoder(nn.Module):
         contrast_gain: float | None = None,
         stem: int = 0,
         skips: bool = True,
+        pooled_maps: int = 0,
+        size: tuple[int, int] | None = None,
     ) -> None:
         """Build the network; see the class."""
         super().__init__()
+        if pooled_maps and skips:
+            raise ValueError("pooled maps go without skips only")
+        if pooled_maps and size is None:
+            raise ValueError("pooled maps must know the size of the images")
         self.residual = residual
         self.skips = skips
+        self.pooled_to = size if pooled_maps else None
         self.encoder = Encoder(channels, widths, depths, contrast_gain, stem)
         self.decoder = nn.ModuleList()
         outermost_first = [stem, *widths] if stem else [*widths]
+        if self.pooled_to:
+            high, wide = (-(-side // self.encoder.multiple) for side in self.pooled_to)
+            self.decoder.append(_deconv(widths[-1], pooled_maps, (high, wide)))
+            outermost_first[-1] = pooled_maps
         for narrower, width in reversed(list(pairwise(outermost_first))):
-            self.decoder.append(
-                nn.Sequential(
-                    nn.ConvTranspose2d(width, narrower, 4, 2, 1, bias=False),
-                    nn.BatchNorm2d(narrower),
-                )
-            )
+            self.decoder.append(_deconv(width, narrower, 4, 2, 1))
         self.head: nn.Module
         if stem:
             self.head = nn.Conv2d(stem, channels, 3, padding=1)
         else:
-            self.head = nn.ConvTranspose2d(widths[0], channels, 4, 2, 1)
+            self.head = nn.ConvTranspose2d(outermost_first[0], channels, 4, 2, 1)
 
     def extra_repr(self) -> str:
         """What the network computes with beside its layers."""
         gain = self.encoder.contrast_gain
-        return f"residual={self.residual}, contrast_gain={gain}, skips={self.skips}"
+        told = f"residual={self.residual}, contrast_gain={gain}, skips={self.skips}"
+        return told + (f", pooled_to={self.pooled_to}" if self.pooled_to else "")
 
     def forward(self, images: Tensor) -> Tensor:
         """Purify a batch of images."""
         height, width = images.shape[2:]
         *earlier, features = self.encoder(images)
+        if self.pooled_to:
+            if (height, width) != self.pooled_to:
+                raise ValueError(f"images must be of {self.pooled_to}, got {(height, width)}")
+            features = features.mean(dim=(2, 3), keepdim=True)
         for decode in self.decoder:
             features = decode(features)
             if self.skips:

@@ -33,6 +33,23 @@ class Shape:
     skips: Annotated[
         bool, "the decoder also sees the encoder's features of the same size, not the last alone"
     ] = field(default=True, metadata={"later": True})
+    pooled_maps: Annotated[
+        int,
+        "feature maps that the decoder begins with, drawn from the global average pooling of the "
+        "encoder's last ones; 0: it begins with these themselves. Without skips only",
+    ] = field(default=0, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be.
+
+        Raises:
+            ValueError: skips beside pooled maps.
+        """
+        if self.pooled_maps and self.skips:
+            raise ValueError(
+                f"pooled_maps={self.pooled_maps} goes without skips only: set skips to false, "
+                "or pooled_maps to 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -160,7 +177,8 @@ class Recipe:
     epsilon: Annotated[float, "L-inf radius, in [0, 1] pixel units", Range(0, 1, above=True)]
     classifier: Annotated[ClassifierStage, "first stage; frozen from then on"]
     teacher: Annotated[
-        Shape, "of both teachers; the normal one always has skips, and never a sigmoid"
+        Shape,
+        "of both teachers; the normal one always has skips, and never a sigmoid or pooled maps",
     ]
     student: Annotated[Shape, "of the student, which is the purifier that is served"]
     normal_teacher: Annotated[TeacherStage, "learns to give clean images back"]
@@ -213,14 +231,16 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
 def shape_of(recipe: Recipe, network: str) -> Shape:
     """The shape of one of the purifiers that the recipe trains, by the name of its stage.
 
-    The normal teacher sees no perturbation that skips could let pass, and restores little without.
-    A sigmoid would let it resist a little, and the evaluation counts on that it falls to attacks.
+    The normal teacher sees no perturbation that skips could let pass, and restores little without,
+    or from means. A sigmoid would let it resist a little, and the evaluation counts on that it
+    falls to attacks.
 
     Raises:
         ValueError: no purifier has that name.
     """
     if network == "normal_teacher":
-        return dataclasses.replace(recipe.teacher, skips=True, contrast_gain=None)
+        shape = dataclasses.replace(recipe.teacher, skips=True, pooled_maps=0)
+        return dataclasses.replace(shape, contrast_gain=None)
     if network == "adversarial_teacher":
         return recipe.teacher
     if network in ("student", "surrogate_purifier") or network.startswith("ablation_"):
@@ -315,9 +335,11 @@ def _built(wanted: Any, value: Any, path: str) -> Any:
         wrong = (needed - set(value)) | (set(value) - {item.name for item in fields})
         if wrong:
             raise ValueError(f"{path}: settings {sorted(wrong)} are unknown or missing")
-        return wanted(
-            **{name: _built(hints[name], value[name], f"{path}.{name}") for name in value}
-        )
+        built = {name: _built(hints[name], value[name], f"{path}.{name}") for name in value}
+        try:
+            return wanted(**built)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     if origin is Annotated:
         kind, _, *ranges = arguments
         built, allowed = _built(kind, value, path), ranges[0] if ranges else NOT_NEGATIVE

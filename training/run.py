@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from app.bundle import InputSpec
 from training.attacks import pgd
 from training.batch_norm import share_batch_norm
 from training.brought import BroughtClassifier
@@ -120,16 +121,18 @@ def build_classifier(recipe: Recipe, channels: int, classes: int) -> Classifier:
     )
 
 
-def build_purifier(shape: Shape, channels: int) -> ConvAutoencoder:
-    """A purifier of the given shape, untrained."""
+def build_purifier(shape: Shape, spec: InputSpec) -> ConvAutoencoder:
+    """A purifier of the given shape for the given images, untrained."""
     return ConvAutoencoder(
-        channels,
+        spec.channels,
         shape.widths,
         shape.depths,
         shape.residual,
         shape.contrast_gain,
         shape.stem,
         skips=shape.skips,
+        pooled_maps=shape.pooled_maps,
+        size=(spec.height, spec.width),
     )
 
 
@@ -173,7 +176,7 @@ def new_purifier(run: Run, name: str, encoder: str | None = None) -> ConvAutoenc
     Those of its encoder are that stage's, if `encoder` names one.
     """
     torch.manual_seed(epoch_seed(run.recipe.seed, name, -1))
-    purifier = build_purifier(shape_of(run.recipe, name), run.dataset.spec.channels)
+    purifier = build_purifier(shape_of(run.recipe, name), run.dataset.spec)
     if encoder is not None:
         purifier.encoder.load_state_dict(
             run.networks[encoder].get_submodule("encoder").state_dict()

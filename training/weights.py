@@ -104,4 +104,4 @@ def _untrained(key: str, recipe: Recipe, spec: InputSpec, classes: int) -> nn.Mo
     """The network that a key of the weights file stands for."""
     if key.endswith("classifier"):
         return build_classifier(recipe, spec.channels, classes)
-    return build_purifier(shape_of(recipe, key), spec.channels)
+    return build_purifier(shape_of(recipe, key), spec)

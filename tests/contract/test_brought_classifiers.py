@@ -72,7 +72,7 @@ def published(folder: Path, content: bytes, dataset: Dataset, given: dict[str, A
     options = ClassifierOptions(source=str(path), **given)
     brought = bring(options, classifier_file(options), dataset)
     recipe, channels = tiny_recipe(), dataset.spec.channels
-    networks = {"student": build_purifier(recipe.student, channels).eval()}
+    networks = {"student": build_purifier(recipe.student, dataset.spec).eval()}
     if brought.network is None:
         networks[STAND_IN] = build_classifier(recipe, channels, 10).eval()  # type: ignore[assignment]
     changes = {"settings": settings_of(recipe), "classifier": dict(brought.origin)}

@@ -22,7 +22,9 @@ def _images(spec: InputSpec) -> Tensor:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=["grey", "colour"])
-@pytest.mark.parametrize(("stem", "skips"), [(0, True), (4, False)])
+@pytest.mark.parametrize(
+    ("stem", "skips", "pooled_maps"), [(0, True, 0), (4, False, 0), (4, False, 5)]
+)
 @pytest.mark.parametrize(
     ("kind", "output", "shape"),
     [("purifier", "purified", None), ("classifier", "logits", (10,))],
@@ -31,11 +33,12 @@ def test_graphs_compute_what_the_networks_compute(
     spec: InputSpec,
     stem: int,
     skips: bool,
+    pooled_maps: int,
     kind: Kind,
     output: str,
     shape: tuple[int, ...] | None,
 ) -> None:
-    purifier, classifier = small_networks(spec, stem=stem, skips=skips)
+    purifier, classifier = small_networks(spec, stem=stem, skips=skips, pooled_maps=pooled_maps)
     network = purifier if kind == "purifier" else classifier
     content = export_onnx(network, kind, spec)
     images = _images(spec)

@@ -45,8 +45,8 @@ def trained_networks(data: Path) -> dict[str, nn.Module]:
         network = build_classifier(RECIPE, 1, len(split.class_names))
         found[f"{prefix}classifier"] = _train(network, images, labels, 100)
         name = "surrogate_purifier" if prefix else "student"
-        found[name] = _train(build_purifier(RECIPE.student, 1), images, images, 80)
-    found["normal_teacher"] = _train(build_purifier(RECIPE.teacher, 1), images, images, 80)
+        found[name] = _train(build_purifier(RECIPE.student, SPEC), images, images, 80)
+    found["normal_teacher"] = _train(build_purifier(RECIPE.teacher, SPEC), images, images, 80)
     return found
 
 

@@ -19,11 +19,14 @@ def digit_images(count: int, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def small_networks(
-    spec: InputSpec = SPEC, seed: int = 0, stem: int = 0, skips: bool = True
+    spec: InputSpec = SPEC, seed: int = 0, stem: int = 0, skips: bool = True, pooled_maps: int = 0
 ) -> tuple[ConvAutoencoder, Classifier]:
     """A purifier and a classifier with ten classes, in eval mode."""
     torch.manual_seed(seed)
-    purifier = ConvAutoencoder(spec.channels, (4, 8), (0, 1), stem=stem, skips=skips)
+    size = (spec.height, spec.width)
+    purifier = ConvAutoencoder(
+        spec.channels, (4, 8), (0, 1), stem=stem, skips=skips, pooled_maps=pooled_maps, size=size
+    )
     classifier = Classifier(spec.channels, (4, 8), (0, 1), 10, stem=2, residual=True)
     for network in (purifier, classifier):
         for _ in range(3):

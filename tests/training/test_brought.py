@@ -94,7 +94,7 @@ def test_the_smallest_and_the_largest_images_in_colour(tmp_path: Path, side: int
     dataset = dataset_of(spec)
     found = bring(options, None, dataset)
     assert found.network is not None and found.accuracy > 0.9
-    purifier = build_purifier(HARDENED_PHOTO.student, 3).eval()
+    purifier = build_purifier(HARDENED_PHOTO.student, spec).eval()
     images = to_unit(dataset.test.images[:2]).requires_grad_()
     logits = found.network(purifier(images))
     (gradient,) = torch.autograd.grad(logits.square().sum(), images)

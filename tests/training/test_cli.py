@@ -39,6 +39,8 @@ SETTINGS = (
     "normal_teacher.schedule.epochs=2",
     "adversarial_teacher.schedule.epochs=2",
     "distillation.schedule.epochs=2",
+    "encoder.schedule.epochs=1",
+    "surrogate_encoder.epochs=1",
     "validation_fraction=0.1",
 )
 OVERRIDES = [part for setting in SETTINGS for part in ("--set", setting)]

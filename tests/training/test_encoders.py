@@ -32,7 +32,7 @@ STILL = Schedule(1, batch_size=8, learning_rate=1e-12, weight_decay=0.0)
 
 
 def with_encoders(epochs: int = 2) -> Recipe:
-    """As photographs have it: encoders first, and purifiers without skips."""
+    """As hardened recipes have it: encoders first, and purifiers without skips."""
     recipe = tiny_recipe(epochs)
     return with_skips(replace(recipe, encoder=EncoderStage(recipe.ablation, ATTACK)), False)
 
@@ -124,11 +124,16 @@ def test_of_networks_without_skips_only_the_normal_teacher_has_them(
         torch.testing.assert_close(loaded[name](images), trained(images))
 
 
-def test_skips_are_nothing_to_encoders_and_all_to_purifiers(tmp_path: Path, whole: Run) -> None:
+@pytest.mark.parametrize("skips", [True, False])
+def test_what_decoders_see_is_nothing_to_encoders_and_all_to_purifiers(
+    tmp_path: Path, whole: Run, skips: bool
+) -> None:
     for path in whole.work.glob("*.pt"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     lines: list[str] = []
-    run = tiny_run(tmp_path, with_skips(whole.recipe, True), report=lines.append)
+    pooled = replace(whole.recipe, teacher=replace(whole.recipe.teacher, pooled_maps=3))
+    recipe = with_skips(whole.recipe, True) if skips else pooled
+    run = tiny_run(tmp_path, recipe, report=lines.append)
     with pytest.raises(CheckpointError, match=r"adversarial_teacher\.pt"):
         run_stages(run)
     stages = ["classifier", "normal_teacher", "student_encoder", "teacher_encoder"]
@@ -195,7 +200,7 @@ def test_teacher_and_student_of_like_encoders_begin_with_one(tmp_path: Path) -> 
         tmp_path,
         replace(
             recipe,
-            teacher=replace(recipe.student, residual=True),  # which only decoders have
+            teacher=replace(recipe.student, residual=True, pooled_maps=2),  # which decoders have
             adversarial_teacher=replace(recipe.adversarial_teacher, schedule=STILL),
         ),
     )

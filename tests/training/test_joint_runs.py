@@ -20,6 +20,8 @@ SETTINGS = (
     *(f"{name}.{setting}" for name in SHAPES for setting in ("widths=[4]", "depths=[0]")),
     *(f"{name}.schedule.epochs=1" for name in STAGES),
     "surrogate.epochs=1",
+    "encoder.schedule.epochs=1",
+    "surrogate_encoder.epochs=1",
 )
 OVERRIDES = [part for setting in SETTINGS for part in ("--set", setting)]
 
@@ -50,7 +52,7 @@ def test_two_processes_end_with_one_bundle(whole: tuple[Path, list[str]]) -> Non
     assert [path.name for path in bundle.parent.iterdir()] == ["1"]
     assert lines[0].startswith("digits: 200 training and 100 test images")
     assert lines[-1] == f"wrote {bundle}"
-    assert len([line for line in lines if ": epoch" in line]) == 10
+    assert len([line for line in lines if ": epoch" in line]) == 12
     assert len(lines) == len(set(lines))
 
 

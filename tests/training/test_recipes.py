@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from tests.training.book import every_recipe
-from training.recipe_book import HARDENED, HARDENED_PHOTO, PAPER, RECIPES
+from training.recipe_book import HARDENED, PAPER, RECIPES
 from training.recipes import (
     Recipe,
     Shape,
@@ -57,20 +57,20 @@ def test_paper_attacks_the_classifier_and_hardened_the_pipeline() -> None:
     assert PAPER.classifier == HARDENED.classifier
 
 
-def test_hardened_purifiers_of_photographs_have_encoders_first_and_no_skips() -> None:
+def test_hardened_purifiers_have_encoders_first_and_no_skips() -> None:
     for name, variants in RECIPES.items():
-        for images, recipe in variants.items():
-            otherwise = name == "hardened" and images != "ink"
-            assert (recipe.encoder is not None) == otherwise
-            assert recipe.teacher.skips != otherwise and recipe.student.skips != otherwise
+        for recipe in variants.values():
+            hardened = name == "hardened"
+            assert (recipe.encoder is not None) == hardened
+            assert recipe.teacher.skips != hardened and recipe.student.skips != hardened
 
 
 def test_a_normal_teacher_has_skips_and_no_sigmoid_whatever_the_others_do() -> None:
     networks = ("normal_teacher", "adversarial_teacher", "student", "ablation_both")
-    recipe = replace(HARDENED_PHOTO, teacher=replace(HARDENED_PHOTO.teacher, contrast_gain=20.0))
+    recipe = HARDENED
     assert [shape_of(recipe, name).skips for name in networks] == [True, False, False, False]
     normal = shape_of(recipe, "normal_teacher")
-    assert normal == replace(recipe.teacher, skips=True, contrast_gain=None)
+    assert normal == replace(recipe.teacher, skips=True, pooled_maps=0, contrast_gain=None)
     assert shape_of(recipe, "surrogate_purifier") == recipe.student
     with pytest.raises(ValueError, match="no purifier is called normal-teacher"):
         shape_of(recipe, "normal-teacher")
@@ -80,9 +80,9 @@ def test_checkpoints_are_bound_to_no_later_setting_at_its_default() -> None:
     plain = Shape((4,), (0,))
     assert binding_settings(plain) == {"widths": (4,), "depths": (0,), "residual": False}
     assert binding_settings(replace(plain, stem=2))["stem"] == 2
+    assert "encoder" not in binding_settings(PAPER)
     bound = binding_settings(HARDENED)
-    assert "encoder" not in bound and bound["student"]["contrast_gain"] == 20.0
-    assert "answers" not in binding_settings(HARDENED_PHOTO)["encoder"]
+    assert bound["student"]["contrast_gain"] == 20.0 and "answers" not in bound["encoder"]
     assert bound["normal_teacher"]["attack"] is None
 
 
@@ -147,6 +147,7 @@ def test_overrides_reach_every_depth_and_type() -> None:
         ("distillation.normal_share=[0.5, 2]", r"normal_share must be .*at most 1, got 2"),
         ("student.widths=[4, 0]", r"student\.widths must be at least 1, got 0"),
         ("student.contrast_gain=0", r"contrast_gain must be above 0, got 0"),
+        ("student.pooled_maps=6", r"recipe\.student: pooled_maps=6 goes without skips only: set"),
         ("validation_fraction=1.5", r"validation_fraction must be .*at most 1, got 1\.5"),
     ],
 )
@@ -166,7 +167,7 @@ def test_settings_of_another_program_are_refused() -> None:
 
 def test_settings_recorded_before_a_setting_existed_have_its_default() -> None:
     older = settings_of(PAPER)
-    del older["unseen_l2"]
+    del older["unseen_l2"], older["student"]["pooled_maps"]
     assert recipe_of(older) == PAPER
     assert overridden(PAPER, ["unseen_l2=1.5"]).unseen_l2 == 1.5
 

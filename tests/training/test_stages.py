@@ -235,7 +235,7 @@ def test_a_share_of_the_examples_is_made_against_the_bare_classifier(whole: Run)
 
 def test_crafting_leaves_a_purifier_in_training_as_it_was(whole: Run) -> None:
     torch.manual_seed(0)
-    purifier = build_purifier(Shape((4,), (0,)), 1).train()
+    purifier = build_purifier(Shape((4,), (0,)), SPEC).train()
     before = state_of(purifier)
     batch = Batch(
         torch.rand(4, *SPEC.shape), torch.zeros(4, dtype=torch.int64), 1.0, torch.Generator()
@@ -278,7 +278,7 @@ def test_an_ablation_learns_from_the_teachers_it_names(
     run.networks.update(whole.networks)
     run.identities.update(whole.identities)
     torch.manual_seed(9)
-    run.networks[teacher] = build_purifier(run.recipe.teacher, 1).eval()
+    run.networks[teacher] = build_purifier(run.recipe.teacher, SPEC).eval()
     shares = ABLATIONS[name] or run.recipe.distillation.normal_share
     stage = replace(run.recipe.distillation, schedule=run.recipe.ablation, normal_share=shares)
     train_student(run, name, stage, taught=name != "ablation_none")

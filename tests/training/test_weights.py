@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,18 @@ def networks_of(recipe: Recipe) -> dict[str, nn.Module]:
         "surrogate_classifier": build_classifier(recipe, 1, len(CLASSES)),
     }
     for name in ("normal_teacher", "adversarial_teacher", "student", "ablation_none"):
-        networks[name] = build_purifier(shape_of(recipe, name), 1)
+        networks[name] = build_purifier(shape_of(recipe, name), SPEC)
     for network in networks.values():
         network(torch.rand(4, *SPEC.shape))  # batch norm has seen something
     return networks
 
 
-@pytest.mark.parametrize("skips", [True, False])
-def test_networks_come_back_with_all_they_know(tmp_path: Path, skips: bool) -> None:
+@pytest.mark.parametrize(("skips", "pooled_maps"), [(True, 0), (False, 0), (False, 3)])
+def test_networks_come_back_with_all_they_know(
+    tmp_path: Path, skips: bool, pooled_maps: int
+) -> None:
     recipe = with_skips(tiny_recipe(), skips)
+    recipe = replace(recipe, student=replace(recipe.student, pooled_maps=pooled_maps))
     networks = networks_of(recipe)
     networks["student"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     (tmp_path / "weights.safetensors").write_bytes(weights_of(networks))
