@@ -78,10 +78,10 @@ def test_the_table_sets_both_side_by_side(busy: bool) -> None:
         Way(1): [speeds(100, 400.4), speeds(110, 410)],
         Way(2): [speeds(150, 300, 310), speeds(220, 320, 305)],
     }
-    options = Namespace(recipe="hardened", images="ink", count=64, rounds=2, device="cpu")
+    options = Namespace(recipe="paper", images="ink", count=64, rounds=2, device="cpu")
     lines = list(report(found, options, 2.0 if busy else 0.1))
     assert "rounds: 2" in lines[1]
-    assert lines[1].startswith("Recipe hardened for ink, 64 images an epoch")
+    assert lines[1].startswith("Recipe paper for ink, 64 images an epoch")
     assert any("Not to be used" in line for line in lines) is busy
     assert "| stage | 1 process, images/s | 2 processes, images/s | ratio |" in lines
     assert "| student | 105 (100 to 110) | 185 (150 to 220) | 1.75 (1.5 to 2) |" in lines
@@ -90,7 +90,7 @@ def test_the_table_sets_both_side_by_side(busy: bool) -> None:
 
 def test_the_table_shows_the_memory_of_gpus() -> None:
     found = {Way(1): [speeds(1, 2, gpu=(30,))], Way(2): [speeds(1, 2, 2, gpu=(20, 21))]}
-    options = Namespace(recipe="hardened", images="ink", count=64, rounds=1, device="cpu")
+    options = Namespace(recipe="paper", images="ink", count=64, rounds=1, device="cpu")
     assert list(report(found, options, 0))[-1] == "| peak memory on each GPU, MiB | 30 | 20, 21 | |"
 
 
