@@ -239,8 +239,7 @@ def shape_of(recipe: Recipe, network: str) -> Shape:
         ValueError: no purifier has that name.
     """
     if network == "normal_teacher":
-        shape = dataclasses.replace(recipe.teacher, skips=True, pooled_maps=0)
-        return dataclasses.replace(shape, contrast_gain=None)
+        return dataclasses.replace(recipe.teacher, skips=True, pooled_maps=0, contrast_gain=None)
     if network == "adversarial_teacher":
         return recipe.teacher
     if network in ("student", "surrogate_purifier") or network.startswith("ablation_"):
