@@ -100,7 +100,7 @@ def zero_gradient_share(model: nn.Module, images: Tensor, labels: Tensor) -> flo
 
 
 def check_undefended(row: Row) -> None:
-    """Raise unless AutoAttack breaks the classifier without purifier."""
+    """Raise unless AutoAttack breaks the classifier without purifier; it was trained naturally."""
     if row.low > UNDEFENDED_BELOW:
         raise BrokenEvaluation(
             f"the undefended classifier keeps {row.accuracy:.1%} under AutoAttack at epsilon "
@@ -123,12 +123,11 @@ def check_bad_purifier(row: Row, bare: Row) -> None:
         )
 
 
-def check_sweep(sweep: Sweep, epsilon: float, chance: float) -> None:
-    """Raise unless accuracy falls where epsilon grows.
+def check_sweep(sweep: Sweep, chance: float) -> None:
+    """Raise unless accuracy falls to chance where an attack may paint any image.
 
     Args:
         sweep: accuracies over epsilon.
-        epsilon: of the headline.
         chance: accuracy of a constant answer, which no attack takes below.
     """
     last = sweep.points[-1]
@@ -139,7 +138,17 @@ def check_sweep(sweep: Sweep, epsilon: float, chance: float) -> None:
                 f"accuracy of the {name} is still {accuracy:.1%} at epsilon {last.epsilon:g}, "
                 "where an attack may paint any image: the attack does not work"
             )
-    far = next((p for p in sweep.points if p.epsilon >= FAR * epsilon), last)
+
+
+def check_far(sweep: Sweep, epsilon: float, chance: float) -> None:
+    """Raise unless hardly anything is left far beyond epsilon to a naturally trained classifier.
+
+    Args:
+        sweep: accuracies over epsilon.
+        epsilon: of the headline.
+        chance: accuracy of a constant answer, which no attack takes below.
+    """
+    far = next((p for p in sweep.points if p.epsilon >= FAR * epsilon), sweep.points[-1])
     low, _ = wilson_interval(round(far.bare * sweep.n), sweep.n)
     if low > max(BROKEN_BELOW, chance):
         raise BrokenEvaluation(

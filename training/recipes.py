@@ -122,7 +122,7 @@ class EncoderStage:
 
 @dataclass(frozen=True)
 class ClassifierStage:
-    """Natural training of the classifier."""
+    """Training of the classifier, natural unless there is an attack."""
 
     widths: Annotated[tuple[int, ...], "feature maps after each halving stage", COUNT]
     depths: Annotated[tuple[int, ...], "extra convolutions in each stage"]
@@ -135,6 +135,11 @@ class ClassifierStage:
     residual: Annotated[bool, "add the result of each extra convolution to what it was given"] = (
         field(default=False, metadata={"later": True})
     )
+    attack: Annotated[
+        Attack | None,
+        "makes examples that it learns beside the clean images; always of itself, whatever "
+        "`through` says; none: natural training",
+    ] = field(default=None, metadata={"later": True})
 
 
 @dataclass(frozen=True)

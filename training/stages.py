@@ -24,6 +24,7 @@ from training.run import (
     build_classifier,
     craft,
     new_purifier,
+    robustness,
     train_network,
     train_purifier,
     warmth,
@@ -110,8 +111,14 @@ def kind_of(name: str) -> str:
 
 
 def train_classifier(run: Run, name: str, seed: int, schedule: Schedule | None = None) -> None:
-    """Train a classifier on clean images; a schedule stands in for the recipe's."""
-    stage = run.recipe.classifier
+    """Train a classifier on clean images, and on attacked ones if the recipe says so.
+
+    A schedule stands in for the recipe's.
+
+    Source:
+        Goodfellow, Shlens, Szegedy 2015: half of what it learns from is clean, half adversarial.
+    """
+    stage, epsilon = run.recipe.classifier, run.recipe.epsilon
     if schedule:
         stage = replace(stage, schedule=schedule)
     torch.manual_seed(epoch_seed(seed, name, -1))
@@ -119,15 +126,23 @@ def train_classifier(run: Run, name: str, seed: int, schedule: Schedule | None =
     smoothing = stage.label_smoothing
 
     def loss_of(batch: Batch) -> Tensor:
-        logits = network(batch.images)
-        return functional.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+        images, labels = batch.images, batch.labels
+        if stage.attack is not None:
+            attacked = craft(nn.Identity(), fold_batch_norm(network), batch, stage.attack, epsilon)
+            images, labels = torch.cat([images, attacked]), labels.repeat(2)
+        return functional.cross_entropy(network(images), labels, label_smoothing=smoothing)
 
     def measure(trained: nn.Module) -> dict[str, float]:
-        return {"clean": accuracy(trained, run.validation, run.device)}
+        found = {"clean": accuracy(trained, run.validation, run.device)}
+        if stage.attack is not None:
+            folded = fold_batch_norm(trained)
+            found["attacked"] = robustness(run, folded, folded)
+        return found
 
-    train_network(
-        run, name, network, loss_of, measure, stage.schedule, seed, binding_settings(stage), ()
-    )
+    settings = binding_settings(stage)
+    if stage.attack is not None:
+        settings["epsilon"] = epsilon
+    train_network(run, name, network, loss_of, measure, stage.schedule, seed, settings, ())
 
 
 def use_classifier(run: Run, brought: BroughtClassifier) -> None:

@@ -51,6 +51,14 @@ class Subject:
     has_weights: bool = True
 
     @property
+    def may_resist(self) -> bool:
+        """Whether the classifier may withstand attacks by its own training.
+
+        Of one that was brought nobody has said.
+        """
+        return self.manifest.classifier is not None or self.recipe.classifier.attack is not None
+
+    @property
     def data(self) -> str:
         """Name of the data set."""
         return name_of(self.folder)

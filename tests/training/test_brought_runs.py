@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.bundle import CLASSIFIER_FILE, WEIGHTS_FILE, read_manifest, read_verified
+from app.bundle import CARD_FILE, CLASSIFIER_FILE, WEIGHTS_FILE, read_manifest, read_verified
 from tests.training.brought_classifiers import by_hand, dataset_of, write_images
 from tests.training.tiny_runs import SPEC
 from training.card import Card
@@ -89,6 +89,22 @@ def test_one_command_protects_a_classifier(
     # A command that was interrupted after its bundle was written finds it again.
     assert main(command("hardened", data, tmp_path, content, "--no-evaluate", *labels)) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("has these weights already")
+
+
+def test_a_classifier_that_resists_by_itself_gets_a_card(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Halves differ by half of the range: 8/255 does not move one to another.
+    content = by_hand(rounds=False)
+    assert main(command("hardened", data, tmp_path, content)) == 0, capsys.readouterr().err
+    card = Card.model_validate_json((tmp_path / "models" / "halves" / "1" / CARD_FILE).read_bytes())
+    assert card.row("bare_autoattack").accuracy == 1
+    assert card.sweep.points[-1].bare < 0.5
+    page = (tmp_path / "models" / "halves" / "1" / "CARD.md").read_text()
+    told = (
+        "- unless the classifier was trained against attacks: the undefended classifier keeps 100"
+    )
+    assert told in page
 
 
 def test_the_card_of_a_classifier_without_gradients_says_so(

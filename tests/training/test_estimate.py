@@ -36,6 +36,17 @@ def test_every_attack_is_counted_on_its_model() -> None:
     assert len(work) == 11
 
 
+def test_a_classifier_that_may_resist_meets_every_attack() -> None:
+    natural = work_of(linear_trial(FULL, count=20))
+    resisting = work_of(linear_trial(FULL, count=20), resists=True)
+    autoattack = Passes(gradients=101 + 4 * 101 + 4 * 100, forwards=4 * 100 + 1000)
+    assert Work("classifier", 20, autoattack) in resisting
+    assert Work("classifier", 110, Passes(gradients=101 + 40)) in resisting
+    assert Work("classifier", 20, Passes(gradients=101 + 4 * 101)) in resisting
+    others = [[item for item in work if item.model == "student"] for work in (natural, resisting)]
+    assert others[0] == others[1]
+
+
 def test_what_is_not_run_costs_nothing() -> None:
     work = work_of(linear_trial(replace(FULL, unseen_l2=0.0), count=20))
     assert {item.model for item in work} == {"classifier", "student"}
