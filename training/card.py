@@ -183,6 +183,11 @@ class Card(_Frozen):
         description="whether all students began with one encoder, which no teacher had a part in",
     )
     corruptions: Corruptions | None = None
+    resists: bool = Field(
+        default=False,
+        description="whether the classifier withstands AutoAttack without a purifier, so that it "
+        "was no test of the attacks",
+    )
     detection: tuple[Detection, ...]
     checks: tuple[Check, ...]
     attack_warnings: tuple[str, ...]

@@ -1,8 +1,8 @@
 """Tests of the evaluation itself.
 
-A `BrokenEvaluation` says that the figures would mean nothing, and stops. A failed `Check` says that
-the attacks did not agree, which points to masked gradients: it stands in the card, and the headline
-is the worst of all attacks.
+A `BrokenEvaluation` says that the figures would mean nothing, and stops, unless there is an excuse
+(`training.self_tests`). A failed `Check` says that the attacks did not agree, which points to
+masked gradients: it stands in the card, and the headline is the worst of all attacks.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,9 @@ NOISE = 0.01
 # So many that all attacks by gradients left Square may break. Source: AutoAttack's own check,
 # `check_square_sr`, which finds nothing to compare where each attack is run by itself.
 SQUARE_ALONE = 0.002
-# Of things as little alike as traffic signs, some stay right at epsilon by themselves; where the
-# attack fails, nearly all do. At a few times epsilon hardly any may be left.
+# Of naturally trained classifiers. Of things as little alike as traffic signs, some stay right at
+# epsilon by themselves; where the attack fails, nearly all do. At a few times epsilon hardly any
+# may be left.
 UNDEFENDED_BELOW = 0.20
 FAR = 3  # times epsilon
 BROKEN_BELOW = 0.05
@@ -100,7 +101,7 @@ def zero_gradient_share(model: nn.Module, images: Tensor, labels: Tensor) -> flo
 
 
 def check_undefended(row: Row) -> None:
-    """Raise unless AutoAttack breaks the classifier without purifier; it was trained naturally."""
+    """Raise unless AutoAttack breaks a naturally trained classifier without purifier."""
     if row.low > UNDEFENDED_BELOW:
         raise BrokenEvaluation(
             f"the undefended classifier keeps {row.accuracy:.1%} under AutoAttack at epsilon "
@@ -141,7 +142,7 @@ def check_sweep(sweep: Sweep, chance: float) -> None:
 
 
 def check_far(sweep: Sweep, epsilon: float, chance: float) -> None:
-    """Raise unless hardly anything is left far beyond epsilon to a naturally trained classifier.
+    """Raise unless a naturally trained classifier keeps hardly anything far beyond epsilon.
 
     Args:
         sweep: accuracies over epsilon.

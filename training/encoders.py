@@ -15,7 +15,7 @@ from training.losses import softened
 from training.networks import Encoder, EncoderClassifier
 from training.optimization import Batch, epoch_seed
 from training.recipes import EncoderStage, Shape, binding_settings
-from training.run import Run, accuracy, craft, robustness, train_network
+from training.run import Run, accuracies_alone, craft_alone, train_network
 
 
 def build_encoder(shape: Shape, channels: int, classes: int) -> EncoderClassifier:
@@ -50,8 +50,7 @@ def train_encoder(
             return softened(batch.labels, judge(batch.images), stage.answers)
 
     def loss_of(batch: Batch) -> Tensor:
-        # There is nothing else to attack, whatever `through` says.
-        attacked = craft(nn.Identity(), fold_batch_norm(network), batch, stage.attack, epsilon)
+        attacked = craft_alone(network, batch, stage.attack, epsilon)
         clean_logits, attacked_logits = network(torch.cat([batch.images, attacked])).chunk(2)
         wanted = wanted_of(batch)
         loss = functional.cross_entropy(attacked_logits, wanted)
@@ -59,11 +58,7 @@ def train_encoder(
         return loss + stage.clean_cross_entropy * clean
 
     def measure(trained: nn.Module) -> dict[str, float]:
-        folded = fold_batch_norm(trained)
-        return {
-            "clean": accuracy(folded, run.validation, run.device),
-            "attacked": robustness(run, folded, folded),
-        }
+        return accuracies_alone(run, trained)
 
     encoded = binding_settings(encoder_shape(shape))
     settings = {**binding_settings(stage), "epsilon": epsilon, "shape": encoded}

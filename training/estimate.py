@@ -31,25 +31,25 @@ class Work:
     passes: Passes
 
 
-def work_of(trial: Trial, *, resists: bool = False) -> tuple[Work, ...]:
+def work_of(trial: Trial, *, may_resist: bool = False) -> tuple[Work, ...]:
     """Every attack of the evaluation, should the pipelines withstand all of them.
 
-    The undefended classifier is expected to fall to the first of several attacks, unless it may
-    resist: an evaluation in which it does not is stopped.
+    A naturally trained classifier falls to the first of several attacks, or the evaluation stops;
+    one that may resist meets them all.
     """
     protocol, n = trial.protocol, len(trial.images)
     settings, grid = autoattack_settings(trial), grid_of(trial)[1:]
-    whole = _parts(settings, trial.classes)
+    autoattack = _parts(settings, trial.classes)
     first = _parts(settings, trial.classes, settings.attacks[:1])
     brief = first + Passes(gradients=protocol.brief_steps)
     pgd = Passes(gradients=len(LOSSES) * protocol.pgd_restarts * protocol.pgd_steps)
     steps = Passes(gradients=1 + sum(protocol.step_counts))
     work = [
-        Work(CLASSIFIER, n, whole if resists else first),
+        Work(CLASSIFIER, n, autoattack if may_resist else first),
         *(Work(name, min(n, protocol.ablation_n), brief) for name in purifiers(trial.networks)),
-        Work(CLASSIFIER, len(grid) * min(n, protocol.sweep_n), brief if resists else first),
+        Work(CLASSIFIER, len(grid) * min(n, protocol.sweep_n), brief if may_resist else first),
         Work("student", len(grid) * min(n, protocol.sweep_n), brief),
-        Work("student", n, whole + pgd),
+        Work("student", n, autoattack + pgd),
         Work(CLASSIFIER, min(n, protocol.steps_n), steps),
         Work("student", min(n, protocol.steps_n), steps),
     ]
@@ -59,10 +59,10 @@ def work_of(trial: Trial, *, resists: bool = False) -> tuple[Work, ...]:
     unseen = unseen_settings(trial)
     if unseen is not None:
         count = min(n, protocol.unseen_n)
-        every = _parts(unseen, trial.classes)
-        one = _parts(unseen, trial.classes, unseen.attacks[:1])
-        work.append(Work(CLASSIFIER, count, every if resists else one))
-        work.append(Work("student", count, every))
+        in_l2 = _parts(unseen, trial.classes)
+        first_in_l2 = _parts(unseen, trial.classes, unseen.attacks[:1])
+        work.append(Work(CLASSIFIER, count, in_l2 if may_resist else first_in_l2))
+        work.append(Work("student", count, in_l2))
     return tuple(work)
 
 

@@ -1,6 +1,6 @@
 """The honest evaluation of a bundle: every row of its robustness card, and the card's files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,15 +14,12 @@ from training.attacks import Norm
 from training.card import Ablation, Card, Check, Cost, Row, Sweep
 from training.card_files import kept_history, other_images, refuse_to_measure_less, write_card
 from training.checks import (
-    BrokenEvaluation,
     chance_of,
-    check_bad_purifier,
     check_eval_mode,
     check_far,
     check_model,
     check_pixel_range,
     check_sweep,
-    check_undefended,
     masking_checks,
     zero_gradient_share,
 )
@@ -34,9 +31,10 @@ from training.estimate import speeds_of, total_s, work_of
 from training.onnx_networks import without_gradients
 from training.pictures import card_pictures
 from training.rows import bare_rows, clean_rows, white_box_rows, worst_row
+from training.self_tests import check_teacher, excuse_of, insist, resists_alone
 from training.speed import duration
 from training.state import State
-from training.steps import steps_check, steps_of
+from training.steps import steps_checks, steps_of
 from training.subject import (
     Source,
     Subject,
@@ -52,8 +50,6 @@ from training.targets import check_new, check_writable
 from training.trial import Trial
 from training.unseen import attack_unseen, unseen_rows
 from training.white_box import WhiteBox, attack_classifier, attack_pipeline
-
-_MAY_RESIST = "unless the classifier was trained against attacks"
 
 
 def evaluate_bundle(
@@ -122,7 +118,7 @@ def evaluate_bundle(
     trial = trial_of(subject, protocol, State(state_dir), device or torch.device("cpu"), progress)
     # Before anything that takes long: a data set without training images shows here.
     threshold = threshold_of(subject, trial)
-    work = work_of(trial, resists=subject.may_resist)
+    work = work_of(trial, may_resist=subject.may_resist)
     longest = duration(total_s(work, speeds_of(trial, work)))
     progress(f"the evaluation takes at most about {longest}, less what is kept from before")
     graph = read_verified(bundle_dir, subject.manifest, PURIFIER_FILE)
@@ -160,7 +156,7 @@ def evaluate(
     rows = clean_rows(trial, test_images, subject.test.labels.to(trial.images.device))
     bare = attack_classifier(trial)
     rows += bare_rows(trial, bare)
-    _expect(subject, trial, check_undefended, rows[-2])
+    resists = resists_alone(trial, rows[-2], may_resist=subject.may_resist)
     ablations, sweep = _checked_first(subject, trial, bare, rows[-2])
     found = attack_pipeline(trial)
     rows += white_box_rows(trial, found)
@@ -178,8 +174,9 @@ def evaluate(
         unseen=unseen_rows(trial, unseen),
         steps=steps,
         corruptions=corruptions_of(trial),
-        checks=(*_masking(trial, found), steps_check(steps)),
+        checks=(*_masking(trial, found), *steps_checks(steps, resists=resists)),
         detection=detection_rows(trial, clean_shifts, groups, attacked, threshold_bits),
+        resists=resists,
         **colophon(subject, trial),
     )
     if has_stand_in(trial.networks):
@@ -205,30 +202,6 @@ def check_brought(subject: Subject, trial: Trial) -> None:
         )
 
 
-def _insist(trial: Trial, check: Callable[..., None], *findings: object) -> None:
-    """Stop if attacks failed that never fail; those with a surrogate's gradients may."""
-    excuse = "with the surrogate's gradients" if has_stand_in(trial.networks) else ""
-    _excused(trial, excuse, check, *findings)
-
-
-def _expect(subject: Subject, trial: Trial, check: Callable[..., None], *findings: object) -> None:
-    """Stop if attacks failed that break any classifier but one that was trained against them."""
-    if subject.may_resist and not has_stand_in(trial.networks):
-        _excused(trial, _MAY_RESIST, check, *findings)
-    else:
-        _insist(trial, check, *findings)
-
-
-def _excused(trial: Trial, excuse: str, check: Callable[..., None], *findings: object) -> None:
-    """Stop if the check fails; with an excuse the card warns of it instead."""
-    try:
-        check(*findings)
-    except BrokenEvaluation as error:
-        if not excuse:
-            raise
-        trial.warnings.add(f"{excuse}: {error}")
-
-
 def _masking(trial: Trial, found: WhiteBox) -> tuple[Check, ...]:
     """Whether weaker attacks won where stronger ones lost."""
     return masking_checks(
@@ -249,29 +222,10 @@ def _checked_first(
     for name in purifiers(trial.networks):
         ablations.append(ablation_of(trial, name, bare))
         if name == "normal_teacher":
-            check_teacher(trial, ablations[-1], bare_row)
+            check_teacher(trial, ablations[-1], bare_row, may_resist=subject.may_resist)
     sweep = sweep_of(trial)
     chance = chance_of(trial.labels)
-    _insist(trial, check_sweep, sweep, chance)
-    _expect(subject, trial, check_far, sweep, trial.protocol.epsilon, chance)
+    insist(trial, check_sweep, sweep, chance, excuse=excuse_of(trial))
+    excuse = excuse_of(trial, may_resist=subject.may_resist)
+    insist(trial, check_far, sweep, trial.protocol.epsilon, chance, excuse=excuse)
     return tuple(ablations), sweep
-
-
-def check_teacher(trial: Trial, teacher: Ablation, bare_row: Row) -> None:
-    """Raise unless attacks break the normal teacher; one that learnt nothing cannot tell.
-
-    Args:
-        trial: takes the warning then.
-        teacher: attacked alone, and clean.
-        bare_row: the classifier alone, attacked.
-
-    Raises:
-        BrokenEvaluation: it withstands them.
-    """
-    if teacher.clean.low > chance_of(trial.labels):
-        _insist(trial, check_bad_purifier, teacher.end_to_end, bare_row)
-        return
-    trial.warnings.add(
-        f"through the normal teacher {teacher.clean.accuracy:.1%} of the clean images are right, "
-        "hardly more than by chance: it learnt too little to show whether attacks reach through it"
-    )

@@ -137,8 +137,8 @@ class ClassifierStage:
     )
     attack: Annotated[
         Attack | None,
-        "makes examples that it learns beside the clean images; always of itself, whatever "
-        "`through` says; none: natural training",
+        "makes examples of itself, whatever `through` says, that it learns from beside the clean "
+        "images, as does the surrogate's; none: natural training",
     ] = field(default=None, metadata={"later": True})
 
 

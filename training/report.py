@@ -112,10 +112,18 @@ def _checks(card: Card) -> str:
     """The evaluation's tests of itself."""
     rows = [["passed" if check.passed else "**failed**", check.finding] for check in card.checks]
     has_teacher = any(item.key == "normal_teacher" for item in card.ablations)
-    text = (
-        "The evaluation stops with an error if the undefended classifier "
-        f"{'or the normal teacher ' if has_teacher else ''}survives, or if accuracy does not fall "
-        "to chance at the largest epsilon. The checks below "
+    if card.resists:
+        text = (
+            "The classifier withstands AutoAttack without a purifier, which is a warning here and "
+            "no error. The evaluation stops with one if accuracy"
+        )
+    else:
+        text = (
+            "The evaluation stops with an error if the undefended classifier "
+            f"{'or the normal teacher ' if has_teacher else ''}survives, or if accuracy"
+        )
+    text += (
+        " does not fall to chance at the largest epsilon. The checks below "
         "look for masked gradients: attacks that see less must not succeed more. By chance PGD and "
         f"the transfer may, by {percent(NOISE)} of the images, and fewer steps by "
         f"{percent(STEPS_NOISE)}; Square alone may break one, or {percent(SQUARE_ALONE)}, as in "
@@ -131,7 +139,7 @@ def _checks(card: Card) -> str:
         "Checks of the evaluation",
         text,
         table(["", "finding"], rows),
-        f"Warnings by the attacks:\n{warnings}" if warnings else "",
+        f"Warnings:\n{warnings}" if warnings else "",
     )
 
 

@@ -101,6 +101,11 @@ def craft(
     return torch.cat(examples)
 
 
+def craft_alone(network: nn.Module, batch: Batch, attack: Attack, epsilon: float) -> Tensor:
+    """Adversarial examples of a network that labels images by itself, whatever `through` says."""
+    return craft(nn.Identity(), fold_batch_norm(network), batch, attack, epsilon)
+
+
 def warmth(batch: Batch, attack: Attack | None) -> float:
     """From 0 to 1 over the first epochs: the share of epsilon and of the classifier's terms."""
     ramp = attack.ramp_epochs if attack else 0.0
@@ -161,6 +166,15 @@ def robustness(run: Run, model: nn.Module, attacked_model: nn.Module) -> float:
     )
     with torch.no_grad():
         return float((model(attacked).argmax(1) == labels).float().mean())
+
+
+def accuracies_alone(run: Run, network: nn.Module) -> dict[str, float]:
+    """Accuracies of a network that labels images by itself, clean and attacked by PGD-10."""
+    folded = fold_batch_norm(network)
+    return {
+        "clean": accuracy(folded, run.validation, run.device),
+        "attacked": robustness(run, folded, folded),
+    }
 
 
 def precision_on(device: torch.device) -> torch.dtype:

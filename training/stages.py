@@ -20,11 +20,12 @@ from training.optimization import Batch, epoch_seed
 from training.recipes import Schedule, Shape, StudentStage, TeacherStage, binding_settings
 from training.run import (
     Run,
+    accuracies_alone,
     accuracy,
     build_classifier,
     craft,
+    craft_alone,
     new_purifier,
-    robustness,
     train_network,
     train_purifier,
     warmth,
@@ -128,16 +129,14 @@ def train_classifier(run: Run, name: str, seed: int, schedule: Schedule | None =
     def loss_of(batch: Batch) -> Tensor:
         images, labels = batch.images, batch.labels
         if stage.attack is not None:
-            attacked = craft(nn.Identity(), fold_batch_norm(network), batch, stage.attack, epsilon)
+            attacked = craft_alone(network, batch, stage.attack, epsilon)
             images, labels = torch.cat([images, attacked]), labels.repeat(2)
         return functional.cross_entropy(network(images), labels, label_smoothing=smoothing)
 
     def measure(trained: nn.Module) -> dict[str, float]:
-        found = {"clean": accuracy(trained, run.validation, run.device)}
         if stage.attack is not None:
-            folded = fold_batch_norm(trained)
-            found["attacked"] = robustness(run, folded, folded)
-        return found
+            return accuracies_alone(run, trained)
+        return {"clean": accuracy(trained, run.validation, run.device)}
 
     settings = binding_settings(stage)
     if stage.attack is not None:
@@ -157,7 +156,7 @@ def use_classifier(run: Run, brought: BroughtClassifier) -> None:
 
 def train_stand_in(run: Run, brought: BroughtClassifier) -> None:
     """Distil a classifier's answers into a network of the recipe's that has gradients."""
-    stage = run.recipe.classifier
+    stage = replace(run.recipe.classifier, attack=None)
     torch.manual_seed(epoch_seed(run.recipe.seed, STAND_IN, -1))
     network = build_classifier(run.recipe, run.dataset.spec.channels, len(run.training.class_names))
     answers = brought.served.logits

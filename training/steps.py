@@ -4,7 +4,9 @@ A defence that hides its gradients survives one step and looks better the fewer 
 that holds loses a little more with every step and then no more.
 """
 
+from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 
 from torch import Tensor, nn
 
@@ -51,16 +53,29 @@ def steps_of(trial: Trial, autoattack_bare: Tensor, autoattack_purified: Tensor)
     )
 
 
-def steps_check(steps: Steps) -> Check:
-    """Whether the longest attack is, but for noise, the strongest of the table."""
+def steps_checks(steps: Steps, *, resists: bool) -> tuple[Check, ...]:
+    """Whether the longest attack is, but for noise, the strongest of the table.
+
+    Args:
+        steps: the table.
+        resists: whether the classifier alone withstands attacks, and has to show it here too.
+    """
     last = steps.points[-1]
-    best = min(steps.points, key=lambda point: point.purified)
-    return Check(
-        key="steps",
-        passed=last.purified - best.purified <= NOISE,
-        finding=f"{last.attack} leaves {last.purified:.1%} of {steps.n}, the strongest with no "
-        f"more steps ({best.attack}) leaves {best.purified:.1%}",
-    )
+
+    def check(key: str, of: str, accuracy: Callable[[StepsPoint], float]) -> Check:
+        best = min(steps.points, key=accuracy)
+        return Check(
+            key=key,
+            passed=accuracy(last) - accuracy(best) <= NOISE,
+            finding=f"{last.attack} leaves {accuracy(last):.1%} of {steps.n}{of}, the strongest "
+            f"with no more steps ({best.attack}) leaves {accuracy(best):.1%}",
+        )
+
+    checks = [check("steps", "", attrgetter("purified"))]
+    if resists:
+        alone = " to the classifier alone"
+        checks.append(check("steps_bare", alone, attrgetter("bare")))
+    return tuple(checks)
 
 
 def _title(count: int) -> str:

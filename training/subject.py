@@ -54,7 +54,7 @@ class Subject:
     def may_resist(self) -> bool:
         """Whether the classifier may withstand attacks by its own training.
 
-        Of one that was brought nobody has said.
+        Of one that was brought it is not known.
         """
         return self.manifest.classifier is not None or self.recipe.classifier.attack is not None
 

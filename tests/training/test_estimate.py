@@ -38,7 +38,7 @@ def test_every_attack_is_counted_on_its_model() -> None:
 
 def test_a_classifier_that_may_resist_meets_every_attack() -> None:
     natural = work_of(linear_trial(FULL, count=20))
-    resisting = work_of(linear_trial(FULL, count=20), resists=True)
+    resisting = work_of(linear_trial(FULL, count=20), may_resist=True)
     autoattack = Passes(gradients=101 + 4 * 101 + 4 * 100, forwards=4 * 100 + 1000)
     assert Work("classifier", 20, autoattack) in resisting
     assert Work("classifier", 110, Passes(gradients=101 + 40)) in resisting

@@ -75,6 +75,13 @@ def test_a_card_without_teachers_claims_no_check_of_them() -> None:
     assert "the undefended classifier survives" in page
 
 
+def test_a_classifier_that_resists_stops_no_evaluation() -> None:
+    page = report(make_card().model_copy(update={"resists": True}), ())
+    assert "is a warning here and no error. The evaluation stops with one if accuracy does" in page
+    assert "survives" not in page
+    assert "if the undefended classifier" in report(make_card(), ())
+
+
 def test_a_failed_check_is_not_hidden() -> None:
     page = report(make_card(masked=True), ())
     assert "| **failed** | Square leaves 50.0% |" in page

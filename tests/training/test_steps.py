@@ -4,7 +4,7 @@ import torch
 from tests.training.cards import make_card
 from tests.training.linear_trials import linear_trial
 from training.card import Steps, StepsPoint
-from training.steps import steps_check, steps_of
+from training.steps import steps_checks, steps_of
 from training.trial import Protocol
 
 
@@ -34,9 +34,13 @@ def test_a_shorter_attack_that_breaks_more_fails_the_check(
     steps = make_card().steps
     assert steps is not None
     points = tuple(
-        StepsPoint(attack=f"PGD-{count}", steps=count, bare=0.0, purified=accuracy)
+        StepsPoint(attack=f"PGD-{count}", steps=count, bare=accuracy / 2, purified=accuracy)
         for count, accuracy in zip((1, 10, 100), accuracies, strict=True)
     )
-    check = steps_check(Steps(**{**steps.model_dump(), "points": points}))
+    found = Steps(**{**steps.model_dump(), "points": points})
+    (check,) = steps_checks(found, resists=False)
     assert check.passed is passed
-    assert "PGD-100 leaves 80.0%" in check.finding
+    assert "PGD-100 leaves 80.0% of" in check.finding
+    same, alone = steps_checks(found, resists=True)
+    assert same == check and alone.passed is passed
+    assert f"PGD-100 leaves 40.0% of {found.n} to the classifier alone" in alone.finding
