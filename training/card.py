@@ -183,10 +183,10 @@ class Card(_Frozen):
         description="whether all students began with one encoder, which no teacher had a part in",
     )
     corruptions: Corruptions | None = None
-    resists: bool = Field(
+    may_resist: bool = Field(
         default=False,
-        description="whether the classifier withstands AutoAttack without a purifier, so that it "
-        "was no test of the attacks",
+        description="whether the classifier may have been trained against attacks, so that its "
+        "survival is a warning and no error",
     )
     detection: tuple[Detection, ...]
     checks: tuple[Check, ...]

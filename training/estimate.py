@@ -31,7 +31,7 @@ class Work:
     passes: Passes
 
 
-def work_of(trial: Trial, *, may_resist: bool = False) -> tuple[Work, ...]:
+def work_of(trial: Trial, *, may_resist: bool) -> tuple[Work, ...]:
     """Every attack of the evaluation, should the pipelines withstand all of them.
 
     A naturally trained classifier falls to the first of several attacks, or the evaluation stops;

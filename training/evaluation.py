@@ -157,7 +157,7 @@ def evaluate(
     bare = attack_classifier(trial)
     rows += bare_rows(trial, bare)
     resists = resists_alone(trial, rows[-2], may_resist=subject.may_resist)
-    ablations, sweep = _checked_first(subject, trial, bare, rows[-2])
+    ablations, sweep = checked_first(subject, trial, bare, rows[-2])
     found = attack_pipeline(trial)
     rows += white_box_rows(trial, found)
     unseen = attack_unseen(trial)
@@ -176,7 +176,7 @@ def evaluate(
         corruptions=corruptions_of(trial),
         checks=(*_masking(trial, found), *steps_checks(steps, resists=resists)),
         detection=detection_rows(trial, clean_shifts, groups, attacked, threshold_bits),
-        resists=resists,
+        may_resist=subject.may_resist,
         **colophon(subject, trial),
     )
     if has_stand_in(trial.networks):
@@ -214,10 +214,14 @@ def _masking(trial: Trial, found: WhiteBox) -> tuple[Check, ...]:
     )
 
 
-def _checked_first(
+def checked_first(
     subject: Subject, trial: Trial, bare: Attacked, bare_row: Row
 ) -> tuple[tuple[Ablation, ...], Sweep]:
-    """Ablation and sweep, before the expensive attacks: a broken evaluation shows here already."""
+    """Ablation and sweep, before the expensive attacks: a broken evaluation shows here already.
+
+    Raises:
+        BrokenEvaluation: it is broken, and nothing excuses it.
+    """
     ablations = []
     for name in purifiers(trial.networks):
         ablations.append(ablation_of(trial, name, bare))

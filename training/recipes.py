@@ -137,8 +137,8 @@ class ClassifierStage:
     )
     attack: Annotated[
         Attack | None,
-        "makes examples of itself, whatever `through` says, that it learns from beside the clean "
-        "images, as does the surrogate's; none: natural training",
+        "PGD on the classifier itself, whatever `through` says, makes half of its examples, and of "
+        "those of the surrogate's classifier; none: natural training",
     ] = field(default=None, metadata={"later": True})
 
 

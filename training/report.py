@@ -24,6 +24,7 @@ from training.sections import (
     unseen_section,
 )
 from training.steps import NOISE as STEPS_NOISE
+from training.steps import STEPS_BARE
 
 
 def report(card: Card, pictures: Sequence[str]) -> str:
@@ -112,26 +113,31 @@ def _checks(card: Card) -> str:
     """The evaluation's tests of itself."""
     rows = [["passed" if check.passed else "**failed**", check.finding] for check in card.checks]
     has_teacher = any(item.key == "normal_teacher" for item in card.ablations)
-    if card.resists:
+    survivors = f"the undefended classifier {'or the normal teacher ' if has_teacher else ''}"
+    far = "accuracy does not fall to chance at the largest epsilon"
+    if card.headline.sees == "surrogate":
         text = (
-            "The classifier withstands AutoAttack without a purifier, which is a warning here and "
-            "no error. The evaluation stops with one if accuracy"
+            f"The attacks had a surrogate's gradients: that {survivors}survives, or that {far}, is "
+            "a warning here and stops nothing."
+        )
+    elif card.may_resist:
+        text = (
+            f"The classifier may have been trained against attacks: that {survivors}survives is a "
+            f"warning here. The evaluation stops with an error if {far}."
         )
     else:
-        text = (
-            "The evaluation stops with an error if the undefended classifier "
-            f"{'or the normal teacher ' if has_teacher else ''}survives, or if accuracy"
-        )
+        text = f"The evaluation stops with an error if {survivors}survives, or if {far}."
     text += (
-        " does not fall to chance at the largest epsilon. The checks below "
-        "look for masked gradients: attacks that see less must not succeed more. By chance PGD and "
-        f"the transfer may, by {percent(NOISE)} of the images, and fewer steps by "
-        f"{percent(STEPS_NOISE)}; Square alone may break one, or {percent(SQUARE_ALONE)}, as in "
+        " The checks below look for masked gradients: attacks that see less must not succeed more. "
+        f"By chance PGD and the transfer may, by {percent(NOISE)} of the images, and fewer steps "
+        f"by {percent(STEPS_NOISE)}; Square alone may break one, or {percent(SQUARE_ALONE)}, as in "
         "the check of AutoAttack's authors."
     )
-    if not all(check.passed for check in card.checks):
+    failed = {check.key for check in card.checks if not check.passed}
+    if failed:
+        suspect = "classifier" if failed == {STEPS_BARE} else "defence"
         text += (
-            "\n\n**A check failed: the defence may mask gradients, and stronger attacks may "
+            f"\n\n**A check failed: the {suspect} may mask gradients, and stronger attacks may "
             "exist. Trust the worst case over all attacks, and trust it less.**"
         )
     warnings = "".join(f"\n- {warning}" for warning in card.attack_warnings)

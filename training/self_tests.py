@@ -15,7 +15,7 @@ from training.trial import Trial
 
 
 def excuse_of(trial: Trial, *, may_resist: bool = False) -> str:
-    """Why attacks that never fail may fail all the same; empty if nothing excuses it.
+    """Why a failed test of the evaluation is only a warning; empty: it stops the evaluation.
 
     Args:
         trial: what is attacked.
@@ -49,7 +49,7 @@ def insist(trial: Trial, check: Callable[..., None], *findings: object, excuse: 
 
 
 def resists_alone(trial: Trial, bare: Row, *, may_resist: bool) -> bool:
-    """Whether the classifier withstands AutoAttack without a purifier; if so, there are warnings.
+    """Whether the classifier keeps much under AutoAttack by itself; if so, there are warnings.
 
     Raises:
         BrokenEvaluation: it does, and nothing excuses it.
@@ -65,7 +65,7 @@ def resists_alone(trial: Trial, bare: Row, *, may_resist: bool) -> bool:
 
 
 def check_teacher(trial: Trial, teacher: Ablation, bare: Row, *, may_resist: bool) -> None:
-    """Raise unless attacks break the normal teacher; warn where it cannot tell.
+    """Raise unless attacks break the normal teacher; warn if that is excused, or it cannot tell.
 
     Args:
         trial: takes the warning then.
@@ -74,7 +74,7 @@ def check_teacher(trial: Trial, teacher: Ablation, bare: Row, *, may_resist: boo
         may_resist: whether that may be for its own training.
 
     Raises:
-        BrokenEvaluation: the teacher withstands them.
+        BrokenEvaluation: the teacher withstands them, and nothing excuses it.
     """
     if teacher.clean.low <= chance_of(trial.labels):
         trial.warnings.add(

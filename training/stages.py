@@ -156,6 +156,7 @@ def use_classifier(run: Run, brought: BroughtClassifier) -> None:
 
 def train_stand_in(run: Run, brought: BroughtClassifier) -> None:
     """Distil a classifier's answers into a network of the recipe's that has gradients."""
+    # It learns from no attacks, and does not hang on them.
     stage = replace(run.recipe.classifier, attack=None)
     torch.manual_seed(epoch_seed(run.recipe.seed, STAND_IN, -1))
     network = build_classifier(run.recipe, run.dataset.spec.channels, len(run.training.class_names))

@@ -18,6 +18,7 @@ from training.trial import OWN_VERSION, Trial
 
 # Of the images, which are few, that more steps may leave standing without meaning anything.
 NOISE = 0.02
+STEPS_BARE = "steps_bare"  # key of the check of the classifier alone
 
 
 def steps_of(trial: Trial, autoattack_bare: Tensor, autoattack_purified: Tensor) -> Steps:
@@ -67,14 +68,13 @@ def steps_checks(steps: Steps, *, resists: bool) -> tuple[Check, ...]:
         return Check(
             key=key,
             passed=accuracy(last) - accuracy(best) <= NOISE,
-            finding=f"{last.attack} leaves {accuracy(last):.1%} of {steps.n}{of}, the strongest "
+            finding=f"{last.attack}{of} leaves {accuracy(last):.1%} of {steps.n}, the strongest "
             f"with no more steps ({best.attack}) leaves {accuracy(best):.1%}",
         )
 
     checks = [check("steps", "", attrgetter("purified"))]
     if resists:
-        alone = " to the classifier alone"
-        checks.append(check("steps_bare", alone, attrgetter("bare")))
+        checks.append(check(STEPS_BARE, " on the classifier alone", attrgetter("bare")))
     return tuple(checks)
 
 

@@ -23,7 +23,7 @@ def _with_surrogate(trial: Trial) -> Trial:
 
 
 def test_every_attack_is_counted_on_its_model() -> None:
-    work = work_of(_with_surrogate(linear_trial(FULL, count=20)))
+    work = work_of(_with_surrogate(linear_trial(FULL, count=20)), may_resist=False)
     brief = Passes(gradients=101 + 40)
     autoattack = Passes(gradients=101 + 4 * 101 + 4 * 100, forwards=4 * 100 + 1000)
     assert Work("student", 20, autoattack + Passes(gradients=2 * 2 * 50)) in work
@@ -37,7 +37,7 @@ def test_every_attack_is_counted_on_its_model() -> None:
 
 
 def test_a_classifier_that_may_resist_meets_every_attack() -> None:
-    natural = work_of(linear_trial(FULL, count=20))
+    natural = work_of(linear_trial(FULL, count=20), may_resist=False)
     resisting = work_of(linear_trial(FULL, count=20), may_resist=True)
     autoattack = Passes(gradients=101 + 4 * 101 + 4 * 100, forwards=4 * 100 + 1000)
     assert Work("classifier", 20, autoattack) in resisting
@@ -48,7 +48,7 @@ def test_a_classifier_that_may_resist_meets_every_attack() -> None:
 
 
 def test_what_is_not_run_costs_nothing() -> None:
-    work = work_of(linear_trial(replace(FULL, unseen_l2=0.0), count=20))
+    work = work_of(linear_trial(replace(FULL, unseen_l2=0.0), count=20), may_resist=False)
     assert {item.model for item in work} == {"classifier", "student"}
     assert len(work) == 7
 
@@ -61,7 +61,7 @@ def test_the_total_is_images_times_passes_times_speed() -> None:
 
 def test_each_model_is_measured() -> None:
     trial = _with_surrogate(linear_trial(FULL, count=20))
-    speeds = speeds_of(trial, work_of(trial))
+    speeds = speeds_of(trial, work_of(trial, may_resist=False))
     assert speeds.keys() == {"classifier", "student", "surrogate", "ablation_none"}
     assert all(speed.gradient_s > 0 and speed.forward_s > 0 for speed in speeds.values())
     assert torch.is_grad_enabled()

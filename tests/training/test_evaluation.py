@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from app.bundle import (
@@ -16,15 +17,18 @@ from app.bundle import (
     read_manifest,
     read_verified,
 )
+from tests.training.cards import make_card
 from tests.training.digit_bundles import SPEC, without_weights
-from training.card import Card
+from training.adversary import Attacked
+from training.card import Card, SweepPoint
 from training.checks import BrokenEvaluation
 from training.data import load_dataset, to_unit
-from training.evaluation import evaluate_bundle
+from training.evaluation import checked_first, evaluate_bundle
 from training.pictures import main as draw_picture
 from training.publication import replace_files, write_bundle
 from training.recipes import Attack
-from training.subject import Source, load_subject
+from training.state import State
+from training.subject import Source, load_subject, protocol_of, trial_of
 
 HISTORY = {"classifier": [{"loss": 1.0, "clean": 0.5}, {"loss": 0.5, "clean": 0.9}]}
 
@@ -223,6 +227,37 @@ def test_a_classifier_may_resist_only_if_it_was_brought_or_trained_to(trained: T
     spec = ClassifierSpec(input="x", output="y", gives="logits")
     brought = subject.manifest.model_copy(update={"classifier": spec})
     assert replace(subject, manifest=brought).may_resist
+
+
+@pytest.mark.parametrize("may_resist", [False, True])
+def test_far_beyond_epsilon_only_a_classifier_that_may_resist_may_stand(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, may_resist: bool
+) -> None:
+    subject = load_subject(trained.bundle, trained.data)
+    if may_resist:
+        stage = replace(subject.recipe.classifier, attack=Attack("classifier", steps=2, step=0.5))
+        subject = replace(subject, recipe=replace(subject.recipe, classifier=stage))
+    protocol = protocol_of(subject, n=20, quick=True)
+    trial = trial_of(subject, protocol, State(None), torch.device("cpu"), lambda line: None)
+    clean = Attacked(trial.images, torch.ones(20, dtype=torch.bool))
+    row = make_card().headline  # half of it stands
+    stands = SweepPoint(epsilon=0.95, bare=1.0, purified=0.5)
+    falls = SweepPoint(epsilon=1.0, bare=0.0, purified=0.0)
+    sweep = make_card().sweep.model_copy(update={"points": (stands, falls)})
+    monkeypatch.setattr("training.evaluation.purifiers", lambda networks: [])
+    monkeypatch.setattr("training.evaluation.sweep_of", lambda trial: sweep)
+    if not may_resist:
+        with pytest.raises(BrokenEvaluation, match="keeps 100"):
+            checked_first(subject, trial, clean, row)
+        return
+    assert checked_first(subject, trial, clean, row) == ((), sweep)
+    (warning,) = trial.warnings
+    assert warning.startswith("unless the classifier was trained against attacks")
+    # Where an attack may paint any image nothing excuses it.
+    broken = sweep.model_copy(update={"points": (stands,)})
+    monkeypatch.setattr("training.evaluation.sweep_of", lambda trial: broken)
+    with pytest.raises(BrokenEvaluation, match="may paint any image"):
+        checked_first(subject, trial, clean, row)
 
 
 def test_an_attack_too_weak_to_mean_anything_stops_it(trained: Trained) -> None:

@@ -1,5 +1,7 @@
 from tests.training.cards import make_card
+from training.card import Check
 from training.report import command_line, report
+from training.steps import STEPS_BARE
 
 PICTURES = ("epsilon.png", "detection.png", "examples.png")
 
@@ -75,11 +77,22 @@ def test_a_card_without_teachers_claims_no_check_of_them() -> None:
     assert "the undefended classifier survives" in page
 
 
-def test_a_classifier_that_resists_stops_no_evaluation() -> None:
-    page = report(make_card().model_copy(update={"resists": True}), ())
-    assert "is a warning here and no error. The evaluation stops with one if accuracy does" in page
-    assert "survives" not in page
-    assert "if the undefended classifier" in report(make_card(), ())
+def test_what_is_only_a_warning_is_not_called_an_error() -> None:
+    card = make_card()
+    assert "if the undefended classifier or the normal teacher survives" in report(card, ())
+    page = report(card.model_copy(update={"may_resist": True}), ())
+    assert "classifier or the normal teacher survives is a warning here. The evaluation" in page
+    assert "stops with an error if accuracy does not fall to chance" in page
+    headline = card.headline.model_copy(update={"sees": "surrogate"})
+    page = report(card.model_copy(update={"may_resist": True, "headline": headline}), ())
+    assert "at the largest epsilon, is a warning here and stops nothing" in page
+    assert "stops with an error" not in page
+
+
+def test_a_check_of_the_classifier_alone_accuses_the_classifier() -> None:
+    failed = Check(key=STEPS_BARE, passed=False, finding="PGD-100 on the classifier alone")
+    page = report(make_card().model_copy(update={"checks": (failed,)}), ())
+    assert "A check failed: the classifier may mask gradients" in page
 
 
 def test_a_failed_check_is_not_hidden() -> None:

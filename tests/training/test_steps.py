@@ -43,4 +43,4 @@ def test_a_shorter_attack_that_breaks_more_fails_the_check(
     assert "PGD-100 leaves 80.0% of" in check.finding
     same, alone = steps_checks(found, resists=True)
     assert same == check and alone.passed is passed
-    assert f"PGD-100 leaves 40.0% of {found.n} to the classifier alone" in alone.finding
+    assert f"PGD-100 on the classifier alone leaves 40.0% of {found.n}," in alone.finding
