@@ -97,7 +97,12 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("recipe", nargs="?", choices=sorted(RECIPES))
     _add_images(shown, "photo")
     written = commands.add_parser("init", help="write a recipe file with comments, to edit")
-    written.add_argument("recipe", nargs="?", choices=sorted(RECIPES), default="hardened")
+    written.add_argument(
+        "recipe",
+        nargs="?",
+        default="hardened",
+        help=f"{', '.join(sorted(RECIPES))}, or what a bundle was trained by, as models/mnist/1",
+    )
     _add_images(written, "photo")
     written.add_argument(
         "-o",

@@ -5,15 +5,16 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from training.recipe_book import IMAGES, PURPOSES, RECIPES
+from app.bundle import read_manifest
+from training.recipe_book import IMAGES, PURPOSES, RECIPES, Images
 from training.recipe_file import SUFFIX, recipe_text, write_recipe
-from training.recipes import Recipe, settings_of
+from training.recipes import Recipe, recipe_of, settings_of
 
 _HINT = """
 ink is for grey images that are nearly black and white, photo for all others; run finds out which
 object is for photographs that mean the same when mirrored; run --images object takes it
 limbeck-train list <recipe>   shows its settings as --set takes them
-limbeck-train init <recipe>   writes them with their meanings to a file to edit
+limbeck-train init <recipe>   writes them with their meanings to a file to edit; of a bundle likewise
 limbeck-train run <recipe>    trains by it; a file of init does as well"""
 
 
@@ -33,14 +34,28 @@ def show(arguments: Namespace) -> None:
 
 
 def init(arguments: Namespace) -> None:
-    """Write a commented recipe file; `-` prints it."""
-    recipe = RECIPES[arguments.recipe][arguments.images]
+    """Write a commented recipe file; `-` prints it.
+
+    Raises:
+        ValueError: there is no such recipe and no such bundle, or the file is there already.
+    """
+    recipe = _recipe_of_name_or_bundle(arguments.recipe, arguments.images)
     if arguments.output == Path("-"):
         sys.stdout.write(recipe_text(recipe))
         return
     path = arguments.output or Path(recipe.name + SUFFIX)
     write_recipe(recipe, path)
     print(f"wrote {path}; edit it, then: limbeck-train run {path} --data <folder>")
+
+
+def _recipe_of_name_or_bundle(name: str, images: Images) -> Recipe:
+    """The recipe of that name, or the one that a bundle was trained by."""
+    if name in RECIPES:
+        return RECIPES[name][images]
+    if not Path(name).is_dir():
+        known = ", ".join(sorted(RECIPES))
+        raise ValueError(f"no recipe {name!r}: choose from {known}, or give a bundle's folder")
+    return recipe_of(read_manifest(Path(name)).provenance.settings)
 
 
 def _terms(recipe: Recipe) -> str:

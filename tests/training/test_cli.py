@@ -17,9 +17,9 @@ from tests.training.outcomes import lines_of, whole_manifest
 from training.card import Card
 from training.cli import INTERRUPTED, main
 from training.digits import draw_digits, write_digit_dataset
-from training.recipe_book import HARDENED, PAPER, PAPER_PHOTO, PURPOSES
+from training.recipe_book import HARDENED, PAPER, PAPER_PHOTO, PURPOSES, RECIPES
 from training.recipe_file import read_recipe, write_recipe
-from training.recipes import overridden, settings_of
+from training.recipes import overridden, recipe_of, settings_of
 from training.resumption import ORDER_FILE, Order
 from training.run import Run
 
@@ -290,6 +290,23 @@ def test_a_recipe_is_written_to_a_file_and_printed(
     assert read_recipe(Path("mine.toml")) == PAPER_PHOTO
     assert main(["init", "paper", "-o", "mine.toml"]) == 1
     assert "mine.toml is there already" in capsys.readouterr().err
+
+
+def test_the_recipe_of_a_bundle_is_written(
+    digit_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / "found.toml"
+    assert main(["init", str(digit_bundle), "-o", str(found)]) == 0
+    settings = read_manifest(digit_bundle).provenance.settings
+    assert settings_of(read_recipe(found)) == settings_of(recipe_of(settings))
+    assert read_recipe(found) not in RECIPES["hardened"].values()
+    capsys.readouterr()
+    for wrong, reason in (
+        ("hard", "no recipe 'hard': choose from"),
+        (str(tmp_path), "bundle.json"),
+    ):
+        assert main(["init", wrong, "-o", "-"]) == 1
+        assert reason in capsys.readouterr().err
 
 
 def test_a_recipe_file_stands_for_a_recipe_and_can_be_overridden(
