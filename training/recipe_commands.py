@@ -14,7 +14,8 @@ _HINT = """
 ink is for grey images that are nearly black and white, photo for all others; run finds out which
 object is for photographs that mean the same when mirrored; run --images object takes it
 limbeck-train list <recipe>   shows its settings as --set takes them
-limbeck-train init <recipe>   writes them with their meanings to a file to edit; of a bundle likewise
+limbeck-train init <recipe>   writes them with their meanings to a file to edit
+limbeck-train init <bundle>   writes those that the bundle was trained by
 limbeck-train run <recipe>    trains by it; a file of init does as well"""
 
 
