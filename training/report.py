@@ -113,20 +113,20 @@ def _checks(card: Card) -> str:
     """The evaluation's tests of itself."""
     rows = [["passed" if check.passed else "**failed**", check.finding] for check in card.checks]
     has_teacher = any(item.key == "normal_teacher" for item in card.ablations)
-    survivors = f"the undefended classifier {'or the normal teacher ' if has_teacher else ''}"
+    survivors = "the undefended classifier" + (" or the normal teacher" if has_teacher else "")
     far = "accuracy does not fall to chance at the largest epsilon"
     if card.headline.sees == "surrogate":
         text = (
-            f"The attacks had a surrogate's gradients: that {survivors}survives, or that {far}, is "
-            "a warning here and stops nothing."
+            f"The attacks had a surrogate's gradients: that {survivors} survives, or that {far}, "
+            "is a warning here and stops nothing."
         )
     elif card.may_resist:
         text = (
-            f"The classifier may have been trained against attacks: that {survivors}survives is a "
+            f"The classifier may have been trained against attacks: that {survivors} survives is a "
             f"warning here. The evaluation stops with an error if {far}."
         )
     else:
-        text = f"The evaluation stops with an error if {survivors}survives, or if {far}."
+        text = f"The evaluation stops with an error if {survivors} survives, or if {far}."
     text += (
         " The checks below look for masked gradients: attacks that see less must not succeed more. "
         f"By chance PGD and the transfer may, by {percent(NOISE)} of the images, and fewer steps "

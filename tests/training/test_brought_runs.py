@@ -97,15 +97,15 @@ def test_a_classifier_that_resists_by_itself_gets_a_card(
     # Halves differ by half of the range: 8/255 does not move one to another.
     content = by_hand(rounds=False)
     assert main(command("hardened", data, tmp_path, content)) == 0, capsys.readouterr().err
-    card = Card.model_validate_json((tmp_path / "models" / "halves" / "1" / CARD_FILE).read_bytes())
+    bundle = tmp_path / "models" / "halves" / "1"
+    card = Card.model_validate_json((bundle / CARD_FILE).read_bytes())
     assert card.row("bare_autoattack").accuracy == 1 and card.may_resist
     assert "steps_bare" in {check.key for check in card.checks}
     assert card.sweep.points[-1].bare < 0.5
-    page = (tmp_path / "models" / "halves" / "1" / "CARD.md").read_text()
     told = (
         "- unless the classifier was trained against attacks: the undefended classifier keeps 100"
     )
-    assert told in page
+    assert told in (bundle / "CARD.md").read_text()
 
 
 def test_the_card_of_a_classifier_without_gradients_says_so(

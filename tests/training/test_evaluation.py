@@ -19,6 +19,7 @@ from app.bundle import (
 )
 from tests.training.cards import make_card
 from tests.training.digit_bundles import SPEC, without_weights
+from tests.training.tiny_runs import quiet
 from training.adversary import Attacked
 from training.card import Card, SweepPoint
 from training.checks import BrokenEvaluation
@@ -28,7 +29,7 @@ from training.pictures import main as draw_picture
 from training.publication import replace_files, write_bundle
 from training.recipes import Attack
 from training.state import State
-from training.subject import Source, load_subject, protocol_of, trial_of
+from training.subject import Source, Subject, load_subject, protocol_of, trial_of
 
 HISTORY = {"classifier": [{"loss": 1.0, "clean": 0.5}, {"loss": 0.5, "clean": 0.9}]}
 
@@ -219,11 +220,16 @@ def test_a_card_gives_way_only_to_one_that_measures_as_much(
         _evaluate(trained, [], source="onnx", out=written)
 
 
+def _trained_to_resist(subject: Subject) -> Subject:
+    """The subject, of a recipe that trains its classifier against attacks."""
+    stage = replace(subject.recipe.classifier, attack=Attack("classifier", steps=2, step=0.5))
+    return replace(subject, recipe=replace(subject.recipe, classifier=stage))
+
+
 def test_a_classifier_may_resist_only_if_it_was_brought_or_trained_to(trained: Trained) -> None:
     subject = load_subject(trained.bundle, trained.data)
     assert not subject.may_resist
-    stage = replace(subject.recipe.classifier, attack=Attack("classifier", steps=2, step=0.5))
-    assert replace(subject, recipe=replace(subject.recipe, classifier=stage)).may_resist
+    assert _trained_to_resist(subject).may_resist
     spec = ClassifierSpec(input="x", output="y", gives="logits")
     brought = subject.manifest.model_copy(update={"classifier": spec})
     assert replace(subject, manifest=brought).may_resist
@@ -235,10 +241,9 @@ def test_far_beyond_epsilon_only_a_classifier_that_may_resist_may_stand(
 ) -> None:
     subject = load_subject(trained.bundle, trained.data)
     if may_resist:
-        stage = replace(subject.recipe.classifier, attack=Attack("classifier", steps=2, step=0.5))
-        subject = replace(subject, recipe=replace(subject.recipe, classifier=stage))
+        subject = _trained_to_resist(subject)
     protocol = protocol_of(subject, n=20, quick=True)
-    trial = trial_of(subject, protocol, State(None), torch.device("cpu"), lambda line: None)
+    trial = trial_of(subject, protocol, State(None), torch.device("cpu"), quiet)
     clean = Attacked(trial.images, torch.ones(20, dtype=torch.bool))
     row = make_card().headline  # half of it stands
     stands = SweepPoint(epsilon=0.95, bare=1.0, purified=0.5)
@@ -269,6 +274,6 @@ def test_an_attack_too_weak_to_mean_anything_stops_it(trained: Trained) -> None:
             n=30,
             epsilon=0.001,
             quick=True,
-            progress=lambda line: None,
+            progress=quiet,
         )
     assert (trained.bundle / MANIFEST_FILE).read_bytes() == manifest
